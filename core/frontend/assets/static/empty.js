@@ -1,0 +1,1 @@
+// Nothing: a place for scripts of the operator.
