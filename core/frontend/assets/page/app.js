@@ -1,8 +1,7 @@
 // The page: one state, one visible part, and the turn of a chat.
-import { call, session } from './api.js';
+import { call, complete, session } from './api.js';
 import { el, alert, only, startSign, signWith } from './sign.js';
 import * as chats from './chats.js';
-import { complete } from './api.js';
 import { show } from './text.js';
 
 const state = { user: null, models: [], chat: chats.blank(), page: 1, running: null };
@@ -10,7 +9,6 @@ const state = { user: null, models: [], chat: chats.blank(), page: 1, running: n
 // attempt runs an action and shows what goes wrong. A session that ended leads to the form.
 async function attempt(action) {
 	try {
-		alert('');
 		return await action();
 	} catch (err) {
 		if (err.status === 401 && state.user && !(await alive())) {
@@ -31,7 +29,9 @@ async function start() {
 		config = await call('GET', '/api/config');
 	} catch (err) {
 		if (err.status !== 401) throw err;
+		// A token of another server or secret; signing out also clears the cookie.
 		session.token = '';
+		await call('POST', '/api/v1/auths/signout').catch(() => {});
 		config = await call('GET', '/api/config');
 	}
 	startSign(config, enter);
@@ -178,6 +178,7 @@ async function send(event) {
 	const content = el('input').value.trim();
 	const model = el('model').value;
 	if (!content || !model || state.running) return;
+	alert('');
 	const chat = state.chat;
 	const question = chats.ask(chat, content, model);
 	busy(new AbortController());
@@ -304,11 +305,13 @@ el('stop').addEventListener('click', () => state.running?.abort());
 el('model').addEventListener('change', () => localStorage.setItem('galley.model', el('model').value));
 el('new').addEventListener('click', () => { location.hash = '#/'; sideOpen(false); el('input').focus(); });
 el('list').addEventListener('click', (e) => { if (e.target.dataset.id) location.hash = `#/c/${e.target.dataset.id}`; });
-el('more').addEventListener('click', () => attempt(() => loadList(state.page + 1)));
+el('more').addEventListener('click', () => { alert(''); attempt(() => loadList(state.page + 1)); });
 el('delete').addEventListener('click', removeChat);
+el('alert').addEventListener('click', () => alert(''));
 el('out').addEventListener('click', signOut);
 el('pending-out').addEventListener('click', signOut);
 el('pending-check').addEventListener('click', () => attempt(async () => {
+	alert('');
 	await enter(await call('GET', '/api/v1/auths/'));
 	if (state.user.role === 'pending') alert('Not approved yet.');
 }));
@@ -316,6 +319,6 @@ el('side-open').addEventListener('click', () => { sideOpen(true); el('new').focu
 el('side-close').addEventListener('click', () => { sideOpen(false); el('side-open').focus(); });
 document.addEventListener('keydown', (e) => { if (e.key === 'Escape') sideOpen(false); });
 el('full').addEventListener('click', () => el('full-dialog').showModal());
-window.addEventListener('hashchange', () => { if (state.user) follow(); });
+window.addEventListener('hashchange', () => { alert(''); if (state.user) follow(); });
 
 start().catch((err) => { only('wait'); el('wait').textContent = 'This page could not start.'; alert(err.message); });

@@ -43,7 +43,7 @@ export function branch(chat) {
 
 function add(chat, message) {
 	const parent = chat.history.messages[message.parentId];
-	if (parent) parent.childrenIds = [...(parent.childrenIds ?? []), message.id];
+	if (parent) parent.childrenIds = [...new Set(parent.childrenIds).add(message.id)];
 	chat.history.messages[message.id] = message;
 	chat.history.currentId = message.id;
 	return message;
