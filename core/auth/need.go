@@ -1,0 +1,40 @@
+// Package auth decides who a caller is and what a caller may do: passwords, session tokens, API keys, roles.
+package auth
+
+import "github.com/galleychat/galley/core/store/users"
+
+// Level is what an operation asks of its caller.
+type Level uint8
+
+// The levels, from nothing to an administrator.
+const (
+	Public   Level = iota // anybody; the caller is not looked up
+	Optional              // anybody; the caller is looked up if credentials are sent, and a failure is no error
+	Any                   // any account, whatever its role
+	Verified              // an account with the role user or admin
+	Admin                 // an account with the role admin
+)
+
+func (l Level) String() string {
+	return [...]string{"public", "optional", "any", "verified", "admin"}[l]
+}
+
+// Principal is an authenticated caller.
+type Principal struct {
+	*users.User
+	// APIKey says that the caller came with an API key and not with a session token.
+	APIKey bool
+	// Token is the credential as it was sent: the key of a session.
+	Token string
+	// Claims are those of a session token.
+	Claims Claims
+}
+
+// Claims are what a session token says of its bearer. Times are Unix seconds.
+type Claims struct {
+	ID      string // the account
+	JTI     string // the token's own id
+	Issued  int64  // iat
+	Expires int64  // exp; 0 means never
+	Stamp   string // the account's session stamp when the token was made
+}

@@ -1,0 +1,92 @@
+package web
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+	"strconv"
+	"sync"
+
+	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Raw is an answer with a body of its own kind, written as it is.
+type Raw struct {
+	Status int // 0 means 200
+	Type   string
+	Body   []byte
+	Header http.Header
+}
+
+// Done says that the handler has written its answer itself.
+type Done struct{}
+
+// Null is an answer of JSON null: what a Python function without a return value gives.
+type NullAnswer struct{}
+
+// MarshalJSONTo writes null.
+func (NullAnswer) MarshalJSONTo(e *jsontext.Encoder) error { return e.WriteToken(jsontext.Null) }
+
+// M is a JSON object made on the spot. Its members are sorted by name.
+type M map[string]any
+
+var marshalOptions = json.JoinOptions(jsondoc.Options(), json.Deterministic(true))
+
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// maxPooled is the largest buffer kept for later answers, so that one big answer does not stay in memory.
+const maxPooled = 1 << 18
+
+// WriteJSON answers with a status and a JSON body.
+func WriteJSON(w http.ResponseWriter, status int, v any) error {
+	if d, ok := v.(jsondoc.Doc); ok {
+		if len(d) == 0 {
+			d = jsondoc.Doc("null")
+		}
+		return writeBody(w, status, "application/json", d)
+	}
+	b := buffers.Get().(*bytes.Buffer)
+	b.Reset()
+	defer func() {
+		if b.Cap() <= maxPooled {
+			buffers.Put(b)
+		}
+	}()
+	if err := json.MarshalWrite(b, v, marshalOptions); err != nil {
+		return err
+	}
+	return writeBody(w, status, "application/json", b.Bytes())
+}
+
+func writeBody(w http.ResponseWriter, status int, kind string, body []byte) error {
+	h := w.Header()
+	if h.Get("Content-Type") == "" && kind != "" {
+		h.Set("Content-Type", kind)
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, err := w.Write(body)
+	return err
+}
+
+// WriteError answers with an error in the reference's form.
+func WriteError(w http.ResponseWriter, err error) {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = &Error{Status: http.StatusInternalServerError, Detail: "Internal Server Error"}
+	}
+	for k, v := range e.Header {
+		w.Header()[k] = v
+	}
+	if ps, ok := e.Detail.(Problems); ok {
+		_ = WriteJSON(w, e.Status, struct {
+			Detail Problems `json:"detail"`
+		}{ps})
+		return
+	}
+	_ = WriteJSON(w, e.Status, struct {
+		Detail any `json:"detail"`
+	}{e.Detail})
+}
