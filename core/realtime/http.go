@@ -21,8 +21,12 @@ const (
 	msgBadRequest   = "Bad Request"
 )
 
-// maxPollPackets bounds the packets of one POST.
-const maxPollPackets = 1024
+// Bounds of the packets in one POST and in the answer to one GET. The second
+// is what python-engineio's client is prepared to decode.
+const (
+	maxPollPackets = 1024
+	maxPollBatch   = 16
+)
 
 var errTooManyPackets = errors.New("too many packets in a POST")
 
@@ -155,13 +159,23 @@ func (s *Server) servePoll(w http.ResponseWriter, r *http.Request, c *conn) {
 		}
 		c.mu.Lock()
 	}
-	batch, last := c.queue, c.state == connClosing
-	c.queue, c.queued = nil, 0
+	batch := c.pollBatchLocked()
+	last := c.state == connClosing && len(c.queue) == 0
 	c.endPollLocked(mine)
 	c.mu.Unlock()
 	if err := writePayload(w, batch); err != nil || last {
 		c.finish(ReasonTransport)
 	}
+}
+
+// pollBatchLocked takes the packets of one poll off the queue.
+func (c *conn) pollBatchLocked() [][]byte {
+	batch := c.queue[:min(len(c.queue), maxPollBatch)]
+	c.queue = c.queue[len(batch):]
+	for _, frame := range batch {
+		c.queued -= len(frame)
+	}
+	return batch
 }
 
 func (c *conn) endPollLocked(mine chan struct{}) {

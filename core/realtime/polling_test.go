@@ -123,6 +123,9 @@ func TestPollingHeartbeat(t *testing.T) {
 		p.post("3")
 	}
 	eventually(t, "the session's end", func() bool { return srv.Count() == 0 })
+	if got := p.poll(); got[len(got)-1] != "1" {
+		t.Errorf("polled %q", got)
+	}
 }
 
 func TestPollingErrors(t *testing.T) {
@@ -134,6 +137,8 @@ func TestPollingErrors(t *testing.T) {
 			if status != 200 {
 				t.Errorf("%d packets: %d %s", len(packets), status, body)
 			}
+			p.post("1")
+			p.poll()
 			continue
 		}
 		if status != 400 || body != `"Bad Request"` {
@@ -143,7 +148,7 @@ func TestPollingErrors(t *testing.T) {
 			t.Errorf("%.20q: polled %q", packets, got)
 		}
 	}
-	eventually(t, "the end of the bad sessions", func() bool { return srv.Count() == 1 })
+	eventually(t, "the sessions' end", func() bool { return srv.Count() == 0 })
 }
 
 func TestUpgrade(t *testing.T) {
