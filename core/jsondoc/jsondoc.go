@@ -5,9 +5,7 @@ package jsondoc
 import (
 	"bytes"
 	"database/sql/driver"
-	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"unsafe"
 
@@ -175,51 +173,22 @@ func (d Doc) Truthy() bool {
 	return true
 }
 
-func decoder(d []byte) *jsontext.Decoder {
-	return jsontext.NewDecoder(bytes.NewBuffer(d), options)
-}
-
 // Each calls f for each member of an object, raw, in order, until it returns false. A name that stands twice is given
 // twice. Anything but an object has no members.
 func (d Doc) Each(f func(name string, value Doc) bool) {
-	if d.Kind() != '{' {
-		return
-	}
-	dec := decoder(d)
-	if _, err := dec.ReadToken(); err != nil {
-		return
-	}
-	for dec.PeekKind() == '"' {
-		t, err := dec.ReadToken()
-		if err != nil {
-			return
-		}
-		name := t.String()
-		end, ok := skip(dec)
-		if !ok || !f(name, end) {
-			return
-		}
-	}
+	members(d, func(ns, ne, start, end int) bool {
+		name, ok := d[ns:ne].AsText()
+		return ok && f(name, d[start:end:end])
+	})
 }
 
 // Items calls f for each element of an array, raw, until it returns false.
 func (d Doc) Items(f func(i int, value Doc) bool) {
-	if d.Kind() != '[' {
-		return
-	}
-	dec := decoder(d)
-	if _, err := dec.ReadToken(); err != nil {
-		return
-	}
-	for i := 0; ; i++ {
-		if k := dec.PeekKind(); k == ']' || k == 0 {
-			return
-		}
-		v, ok := skip(dec)
-		if !ok || !f(i, v) {
-			return
-		}
-	}
+	n := -1
+	elements(d, func(start, end int) bool {
+		n++
+		return f(n, d[start:end:end])
+	})
 }
 
 // Len is the number of elements or members.
@@ -229,69 +198,38 @@ func (d Doc) Len() (n int) {
 	return n
 }
 
-// skip reads one value; the bytes are the document's own, since the decoder reads from a bytes.Buffer.
-func skip(dec *jsontext.Decoder) (Doc, bool) {
-	v, err := dec.ReadValue()
-	if err != nil {
-		return nil, false
-	}
-	return Doc(v[:len(v):len(v)]), true
-}
-
-// find gives the extent of the value at path.
+// find gives the extent of the value at path. The last of equal names counts, as in Python.
 func find(d Doc, path []string) (start, end int, ok bool) {
-	dec := decoder(d)
+	start, end = skipSpace(d, 0), len(d)
 	for _, p := range path {
-		switch dec.PeekKind() {
+		base, found := start, false
+		switch inner := d[start:end]; inner.Kind() {
 		case '{':
-			if _, err := dec.ReadToken(); err != nil {
-				return 0, 0, false
-			}
-			if !seekMember(dec, p) {
-				return 0, 0, false
-			}
+			members(inner, func(ns, ne, s, e int) bool {
+				if nameIs(inner[ns:ne], p) {
+					start, end, found = base+s, base+e, true
+				}
+				return true
+			})
 		case '[':
-			if _, err := dec.ReadToken(); err != nil {
-				return 0, 0, false
-			}
-			i, err := strconv.Atoi(p)
+			want, err := strconv.Atoi(p)
 			if err != nil {
 				return 0, 0, false
 			}
-			for ; i > 0; i-- {
-				if k := dec.PeekKind(); k == ']' || k == 0 || dec.SkipValue() != nil {
-					return 0, 0, false
+			n := 0
+			elements(inner, func(s, e int) bool {
+				if n == want {
+					start, end, found = base+s, base+e, true
 				}
-			}
-			if k := dec.PeekKind(); k == ']' || k == 0 {
-				return 0, 0, false
-			}
-		default:
+				n++
+				return !found
+			})
+		}
+		if !found {
 			return 0, 0, false
 		}
 	}
-	v, err := dec.ReadValue()
-	if err != nil {
-		return 0, 0, false
-	}
-	end = int(dec.InputOffset())
-	return end - len(v), end, true
-}
-
-func seekMember(dec *jsontext.Decoder, name string) bool {
-	for dec.PeekKind() == '"' {
-		t, err := dec.ReadToken()
-		if err != nil {
-			return false
-		}
-		if t.String() == name {
-			return true
-		}
-		if dec.SkipValue() != nil {
-			return false
-		}
-	}
-	return false
+	return start, end, true
 }
 
 // Set gives the document with the value at a member path replaced or added; missing objects on the way are made, and
@@ -465,14 +403,10 @@ func Array(values ...Doc) Doc {
 	return append(out, ']')
 }
 
-// Valid reads one JSON value from bytes and says what is wrong with it, if anything.
+// Valid says what is wrong with bytes as a document, if anything.
 func Valid(b []byte) error {
-	dec := decoder(b)
-	if err := dec.SkipValue(); err != nil {
+	if _, err := Check(b); err != nil {
 		return err
-	}
-	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return errors.New("jsondoc: more than one value")
 	}
 	return nil
 }

@@ -96,3 +96,73 @@ func FuzzSet(f *testing.F) {
 		}
 	})
 }
+
+func TestCheckSpeaksPython(t *testing.T) {
+	for _, c := range []struct {
+		in, msg string
+		pos     int
+	}{
+		{"", "Expecting value", 0}, {"  ", "Expecting value", 2}, {"{", "Expecting property name enclosed in double quotes", 1},
+		{"{broken", "Expecting property name enclosed in double quotes", 1}, {`{"a"}`, "Expecting ':' delimiter", 4},
+		{`{"a": }`, "Expecting value", 6}, {`{"a":1,}`, "Expecting property name enclosed in double quotes", 7},
+		{`[1,]`, "Expecting value", 3}, {`[1 2]`, "Expecting ',' delimiter", 3}, {`{} x`, "Extra data", 3}, {"01", "Extra data", 1},
+		{`"abc`, "Unterminated string starting at", 0}, {"\"é\n\"", "Invalid control character at", 2}, {`"\x"`, `Invalid \escape`, 1},
+		{`"\u12"`, `Invalid \uXXXX escape`, 2}, {"-", "Expecting value", 0}, {"1.", "Extra data", 1}, {"nul", "Expecting value", 0},
+	} {
+		_, err := Check([]byte(c.in))
+		if err == nil || err.Msg != c.msg || err.Pos != c.pos {
+			t.Errorf("%q: %+v", c.in, err)
+		}
+	}
+	for in, want := range map[string]string{
+		` {"a": NaN, "b":[-Infinity,Infinity ], "a":1} `: `{"a": null, "b":[null,null ], "a":1}`,
+		`"\ud800"`: `"\ud800"`, "1e5": "1e5", "-0.5E-3": "-0.5E-3", "[]": "[]", "{ }": "{ }",
+	} {
+		got, err := Check([]byte(in))
+		if err != nil || string(got) != want {
+			t.Errorf("%q: %s %v", in, got, err)
+		}
+	}
+	deep := make([]byte, 5000)
+	for i := range deep {
+		deep[i] = '['
+	}
+	if _, err := Check(deep); err == nil || err.Msg != ErrDepth {
+		t.Error(err)
+	}
+}
+
+func FuzzSkim(f *testing.F) {
+	for _, s := range []string{`{"a":[1,{"b":"\\\""}]}`, `[`, `{"`, `{"a":"\`, `{"a" 1}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		d := Doc(raw)
+		d.Get("a", "b", "0")
+		_, err := Check(raw)
+		n := 0
+		d.Each(func(_ string, v Doc) bool {
+			n++
+			if err == nil {
+				if _, e := Check(v); e != nil {
+					t.Fatalf("%q: member %q: %v", raw, v, e)
+				}
+			}
+			return true
+		})
+	})
+}
+
+func BenchmarkCheck(b *testing.B) {
+	doc := []byte(`{"messages":[`)
+	for range 200 {
+		doc = append(doc, `{"id":"00000000-0000-4000-8000-000000000000","content":"a plain word or two a plain word or two a plain word or two a plain word or two","n":17},`...)
+	}
+	doc = append(doc, `1]}`...)
+	b.SetBytes(int64(len(doc)))
+	for b.Loop() {
+		if _, err := Check(doc); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
