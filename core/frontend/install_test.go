@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // big is a text that is worth a gzip twin.
@@ -268,6 +269,26 @@ func TestInstallInterrupted(t *testing.T) {
 	}
 	if left := names(t, dir); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestInstallRemovesLeftovers(t *testing.T) {
+	dir := t.TempDir()
+	for name, age := range map[string]time.Duration{"killed": 7 * time.Hour, "at-work": time.Minute} {
+		name = filepath.Join(dir, tempPrefix+name)
+		if err := os.MkdirAll(filepath.Join(name, "tree"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		then := time.Now().Add(-age)
+		if err := os.Chtimes(name, then, then); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Install(t.Context(), InstallOptions{Dir: dir, Wheel: writeWheel(t, goodWheel(), nil)}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := names(t, dir), []string{tempPrefix + "at-work", testVersion, currentFile}; !slices.Equal(got, want) {
+		t.Errorf("folder holds %v, want %v", got, want)
 	}
 }
 

@@ -87,7 +87,8 @@ func download(ctx context.Context, pip []string, version, dir string, seen func(
 	return found[0], nil
 }
 
-// watchSize reports the size of the files below dir twice a second until stop is called.
+// watchSize reports the size of the largest file below dir twice a second until stop
+// is called. The largest, not all: pip copies the wheel from folder to folder.
 func watchSize(dir string, seen func(int64)) (stop func()) {
 	quit, gone := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -102,7 +103,7 @@ func watchSize(dir string, seen func(int64)) (stop func()) {
 			case <-tick.C:
 			}
 			// pip moves and removes files while this walks: errors mean nothing.
-			if now := treeSize(dir); now > most {
+			if now := largestFile(dir); now > most {
 				most = now
 				seen(most)
 			}
@@ -111,16 +112,16 @@ func watchSize(dir string, seen func(int64)) (stop func()) {
 	return func() { close(quit); <-gone }
 }
 
-func treeSize(dir string) (total int64) {
+func largestFile(dir string) (size int64) {
 	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			if info, err := d.Info(); err == nil {
-				total += info.Size()
+				size = max(size, info.Size())
 			}
 		}
 		return nil
 	})
-	return total
+	return size
 }
 
 func lastLines(text string, n int) string {

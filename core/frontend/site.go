@@ -109,24 +109,29 @@ func (s *Site) ServeStatic(w http.ResponseWriter, r *http.Request, name string) 
 func (s *Site) serveApp(w http.ResponseWriter, r *http.Request) {
 	name, ok := relative(r.URL.Path)
 	t := s.loaded()
-	if t == nil {
-		if strings.HasSuffix(name, ".js") {
-			writeDetail(w, http.StatusNotFound)
+	if t != nil {
+		if rest, found := strings.CutPrefix(r.URL.Path, "/pyodide/"); found && t.pyodide != nil {
+			servePyodide(w, r, t.pyodide, rest)
 			return
 		}
-		servePage(w, r)
-		return
+		if ok && t.build.serve(w, r, name) {
+			return
+		}
 	}
-	if rest, found := strings.CutPrefix(r.URL.Path, "/pyodide/"); found && t.pyodide != nil {
-		servePyodide(w, r, t.pyodide, rest)
-		return
-	}
-	if ok && t.build.serve(w, r, name) {
-		return
-	}
-	if strings.HasSuffix(name, ".js") || !t.build.serve(w, r, "index.html") {
+	if strings.HasSuffix(name, ".js") {
 		writeDetail(w, http.StatusNotFound)
+		return
 	}
+	if t != nil && t.build.serve(w, r, "index.html") {
+		return
+	}
+	// Without its index the folder is gone: removed, or repaired by a new one in its place.
+	if t != nil && s.tree.CompareAndSwap(t, nil) {
+		if t = s.loaded(); t != nil && t.build.serve(w, r, "index.html") {
+			return
+		}
+	}
+	servePage(w, r)
 }
 
 // servePyodide answers from the Python runtime. Sandboxed frames load it, whose

@@ -274,10 +274,25 @@ func TestSiteTakesUpALaterInstallation(t *testing.T) {
 	if resp, _ := ask(t, addr, "GET", "/_galley/"); resp.Header.Get("Content-Security-Policy") != pagePolicy {
 		t.Error("the built-in page is gone")
 	}
+	// A repair puts another folder in the place of the open one.
+	if err := os.WriteFile(filepath.Join(in.Path, "static/favicon.png"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if in, err = Install(t.Context(), InstallOptions{Dir: Dir(data), Wheel: writeWheel(t, goodWheel(), nil)}); err != nil || !in.Fresh {
+		t.Fatalf("repair: %+v, %v", in, err)
+	}
+	for _, path := range []string{"/", script} {
+		if resp, body := ask(t, addr, "GET", path); resp.StatusCode != 200 || strings.Contains(body, "galley frontend install") {
+			t.Errorf("%s after repair: %d %.60q", path, resp.StatusCode, body)
+		}
+	}
 	if err := os.RemoveAll(Dir(data)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Reload(); err != nil || s.Path() != "" {
-		t.Errorf("after removal: %q, %v", s.Path(), err)
+	if resp, body := ask(t, addr, "GET", "/"); resp.StatusCode != 200 || !strings.Contains(body, "galley frontend install") || s.Path() != "" {
+		t.Errorf("after removal: %d %.60q from %q", resp.StatusCode, body, s.Path())
+	}
+	if err := s.Reload(); err != nil {
+		t.Error(err)
 	}
 }

@@ -35,6 +35,11 @@ async function start() {
 		config = await call('GET', '/api/config');
 	}
 	startSign(config, enter);
+	// A sign-in by a provider ends at /auth with the session in a cookie scripts cannot read.
+	if (!session.token && location.pathname !== '/auth') {
+		await signWith(config, enter);
+		return;
+	}
 	try {
 		await enter(await call('GET', '/api/v1/auths/'));
 	} catch (err) {
@@ -190,8 +195,11 @@ async function send(event) {
 	}
 	el('input').value = '';
 	grow();
-	history.replaceState(null, '', `#/c/${chat.id}`);
-	draw();
+	if (state.chat === chat) {
+		history.replaceState(null, '', `#/c/${chat.id}`);
+		draw();
+	}
+	if (chats.branch(chat).length === 1) attempt(() => loadList(1));
 	await stream(chat, question, model);
 	await attempt(() => loadList(1));
 }
@@ -263,12 +271,14 @@ function thinking(box, text) {
 	part.lastElementChild.textContent = text;
 }
 
+// busy switches between the send and the stop button. The focus of the one that goes
+// moves to the input, never to the other: a held Enter key would stop what it sent.
 function busy(controller) {
 	state.running = controller;
+	if (document.activeElement === el('send') || document.activeElement === el('stop')) el('input').focus();
 	el('send').hidden = Boolean(controller);
 	el('stop').hidden = !controller;
 	el('log').setAttribute('aria-busy', String(Boolean(controller)));
-	(controller ? el('stop') : el('input')).focus();
 }
 
 function grow() {
@@ -318,7 +328,7 @@ el('pending-check').addEventListener('click', () => attempt(async () => {
 el('side-open').addEventListener('click', () => { sideOpen(true); el('new').focus(); });
 el('side-close').addEventListener('click', () => { sideOpen(false); el('side-open').focus(); });
 document.addEventListener('keydown', (e) => { if (e.key === 'Escape') sideOpen(false); });
-el('full').addEventListener('click', () => el('full-dialog').showModal());
+for (const id of ['full', 'sign-full']) el(id).addEventListener('click', () => el('full-dialog').showModal());
 window.addEventListener('hashchange', () => { alert(''); if (state.user) follow(); });
 
 start().catch((err) => { only('wait'); el('wait').textContent = 'This page could not start.'; alert(err.message); });
