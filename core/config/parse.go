@@ -36,7 +36,7 @@ func (f LookupFunc) first(names []string) (name, value string, ok bool) {
 // firstFilled is the first of the names that is set to something.
 func (f LookupFunc) firstFilled(names ...string) (name, value string, ok bool) {
 	for _, name := range names {
-		if v, _ := f(name); v != "" {
+		if v, ok := f(name); ok && v != "" {
 			return name, v, true
 		}
 	}

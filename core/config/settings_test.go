@@ -1,0 +1,525 @@
+package config_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/store"
+	"github.com/galleychat/galley/core/store/storetest"
+)
+
+var ctx = context.Background()
+
+// environment is an Env of name, value pairs.
+func environment(t testing.TB, pairs ...string) *config.Env {
+	t.Helper()
+	vars := map[string]string{"DATA_DIR": t.TempDir()}
+	for i := 0; i < len(pairs); i += 2 {
+		vars[pairs[i]] = pairs[i+1]
+	}
+	env, err := config.ReadEnv(func(name string) (string, bool) {
+		v, ok := vars[name]
+		return v, ok
+	})
+	if err == nil {
+		err = env.Finish()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return env
+}
+
+func load(t testing.TB, db *store.DB, o config.Options, pairs ...string) *config.Settings {
+	t.Helper()
+	o.Log = slog.New(slog.DiscardHandler)
+	s, err := config.Load(ctx, db, environment(t, pairs...), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// row is a value as any other program reads it; "" where there is no row.
+func row(t testing.TB, db *store.DB, key string) string {
+	t.Helper()
+	var text string
+	err := db.QueryRow(ctx, "SELECT CAST(value AS TEXT) FROM config WHERE key = $1", key).Scan(&text)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func write(t testing.TB, db *store.DB, key, value string, at int64) {
+	t.Helper()
+	_, err := db.Exec(ctx, "INSERT INTO config (key, value, updated_at) VALUES ($1, $2, $3) ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at", key, value, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSeed(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		now := time.Unix(1_700_000_000, 0)
+		s := load(t, db, config.Options{Now: func() time.Time { return now }}, "DEFAULT_USER_ROLE", "user")
+		var n, oauth, latest int64
+		err := db.QueryRow(ctx, "SELECT COUNT(*), COALESCE(SUM(CASE WHEN key LIKE 'oauth.%' THEN 1 ELSE 0 END), 0), MAX(updated_at) FROM config").Scan(&n, &oauth, &latest)
+		if err != nil || oauth != 0 || latest != now.Unix() {
+			t.Fatalf("%d rows, %d of oauth, at %d (%v)", n, oauth, latest, err)
+		}
+		want := int64(0)
+		for _, d := range config.Definitions() {
+			if !d.Unseeded && d.Key[:5] != "oauth" {
+				want++
+			}
+		}
+		if n != want {
+			t.Errorf("%d rows, want %d", n, want)
+		}
+		if got := row(t, db, "ui.default_user_role"); got != `"user"` {
+			t.Errorf("role %s", got)
+		}
+		if got := s.Snapshot(); string(got.Export()) != string(s.Initial().Export()) {
+			// SQLite keeps 0.0 as 0, which is the same number.
+			var a, b any
+			if err := errors.Join(json.Unmarshal(got.Export(), &a), json.Unmarshal(s.Initial().Export(), &b)); err != nil || !reflect.DeepEqual(a, b) {
+				t.Errorf("the rows are not what the environment gave (%v)", err)
+			}
+		}
+	})
+}
+
+func TestPrecedence(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		load(t, db, config.Options{}, "WEBUI_URL", "http://first")
+		again := load(t, db, config.Options{}, "WEBUI_URL", "http://second", "OAUTH_PROVIDER_NAME", "Second")
+		if got := config.WebUIURL.Get(again.Snapshot()); got != "http://first" {
+			t.Errorf("the row does not override the variable: %q", got)
+		}
+		if got := config.OAuthProviderName.Get(again.Snapshot()); got != "Second" {
+			t.Errorf("oauth: %q", got)
+		}
+		off := load(t, db, config.Options{}, "WEBUI_URL", "http://third", "ENABLE_PERSISTENT_CONFIG", "false")
+		if got := config.WebUIURL.Get(off.Snapshot()); got != "http://third" {
+			t.Errorf("without persistence: %q", got)
+		}
+		if err := off.Set(ctx, config.Changes{"webui.url": "http://fourth"}); err != nil {
+			t.Fatal(err)
+		}
+		if got := config.WebUIURL.Get(off.Snapshot()); got != "http://fourth" || row(t, db, "webui.url") != `"http://first"` {
+			t.Errorf("a change without persistence: %q in memory, %s stored", got, row(t, db, "webui.url"))
+		}
+		reset := load(t, db, config.Options{}, "WEBUI_URL", "http://fifth", "RESET_CONFIG_ON_START", "true")
+		if got := config.WebUIURL.Get(reset.Snapshot()); got != "http://fifth" || row(t, db, "webui.url") != `"http://fifth"` {
+			t.Errorf("after a reset: %q, %s", got, row(t, db, "webui.url"))
+		}
+	})
+}
+
+func TestOAuthPersistence(t *testing.T) {
+	db := storetest.SQLite(t)
+	s := load(t, db, config.Options{})
+	if err := s.Set(ctx, config.Changes{"oauth.provider_name": "Here", "ui.watermark": "w"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := config.OAuthProviderName.Get(s.Snapshot()); got != "Here" || row(t, db, "oauth.provider_name") != "" || row(t, db, "ui.watermark") != `"w"` {
+		t.Errorf("%q, row %q", got, row(t, db, "oauth.provider_name"))
+	}
+	if err := s.Reload(ctx); err != nil || config.OAuthProviderName.Get(s.Snapshot()) != "Here" {
+		t.Errorf("a reload loses what is not stored (%v)", err)
+	}
+	kept := load(t, db, config.Options{}, "ENABLE_OAUTH_PERSISTENT_CONFIG", "true", "OAUTH_PROVIDER_NAME", "Env")
+	if got := row(t, db, "oauth.provider_name"); got != `"Env"` {
+		t.Errorf("seeded %s", got)
+	}
+	if err := kept.Set(ctx, config.Changes{"oauth.provider_name": "There"}); err != nil || row(t, db, "oauth.provider_name") != `"There"` {
+		t.Errorf("%s (%v)", row(t, db, "oauth.provider_name"), err)
+	}
+}
+
+func TestRoundTrip(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		s := load(t, db, config.Options{})
+		err := s.Set(ctx, config.Changes{
+			"ui.enable_signup": false, "rag.top_k": 7, "rag.relevance_threshold": 0.25, "rag.hybrid_bm25_weight": 1,
+			"ui.watermark": "42 <ü>", "openai.api_keys": []string{"a", ""}, "rag.file.max_size": 12, "rag.mineru_api_timeout": "0.5",
+			"ui.default_models": nil, "openai.api_configs": map[string]any{"0": map[string]any{"enable": true}},
+			"ui.banners": jsontext.Value(`[ ]`), "oauth.group_default_share": "members",
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// What was set and what another start reads are the same, but for what is not stored.
+		for _, snap := range []*config.Snapshot{s.Snapshot(), load(t, db, config.Options{}, "OAUTH_GROUP_DEFAULT_SHARE", "members").Snapshot()} {
+			var configs map[string]struct {
+				Enable bool `json:"enable"`
+			}
+			size, sized := config.RAGFileMaxSize.Int(snap)
+			timeout, timed := config.RAGMinerUAPITimeout.Get(snap)
+			_, capped := config.ChatContextCompactionTokenCap.Get(snap)
+			if config.UIEnableSignup.Get(snap) || config.RAGTopK.Get(snap) != 7 || config.RAGRelevanceThreshold.Get(snap) != 0.25 ||
+				config.RAGHybridBM25Weight.Get(snap) != 1 || config.UIWatermark.Get(snap) != "42 <ü>" ||
+				!slices.Equal(config.OpenAIAPIKeys.Get(snap), []string{"a", ""}) || size != 12 || !sized || timeout != 0.5 || !timed || capped ||
+				config.UIDefaultModels.Get(snap) != "" || string(config.UIDefaultModels.Raw(snap)) != "null" ||
+				config.OpenAIAPIConfigs.Decode(snap, &configs) != nil || !configs["0"].Enable ||
+				string(config.UIBanners.Raw(snap)) != "[]" || string(config.OAuthGroupDefaultShare.Raw(snap)) != `"members"` {
+				t.Errorf("%s", snap.Export())
+			}
+			if snap.Bool("ui.enable_signup") || snap.Int("rag.top_k") != 7 || snap.Float("rag.relevance_threshold") != 0.25 ||
+				snap.String("ui.watermark") != "42 <ü>" || len(snap.Strings("openai.api_keys")) != 2 || snap.String("nope") != "" {
+				t.Error("access by dotted key differs")
+			}
+		}
+	})
+}
+
+func TestSetRefuses(t *testing.T) {
+	db := storetest.SQLite(t)
+	s := load(t, db, config.Options{})
+	tests := []struct {
+		key   string
+		value any
+	}{
+		{"ui.enable_signup", "true"}, {"rag.top_k", 1.5}, {"rag.top_k", "3"}, {"ui.watermark", 3}, {"openai.api_keys", "a"},
+		{"openai.api_keys", []any{"a", 1}}, {"openai.api_keys", []any{nil}}, {"ui.banners", map[string]any{}},
+		{"openai.api_configs", []any{}}, {"rag.file.max_size", true}, {"ui.banners", jsontext.Value(`[`)},
+	}
+	for _, tt := range tests {
+		err := s.Set(ctx, config.Changes{tt.key: tt.value, "ui.default_locale": "xx"})
+		var bad *config.TypeError
+		if !errors.As(err, &bad) || bad.Key != tt.key {
+			t.Errorf("%s = %v: %v", tt.key, tt.value, err)
+		}
+	}
+	var unknown *config.UnknownError
+	if err := s.Set(ctx, config.Changes{"ui.nope": 1}); !errors.As(err, &unknown) {
+		t.Errorf("an unknown key: %v", err)
+	}
+	if got := config.UIDefaultLocale.Get(s.Snapshot()); got != "" || row(t, db, "ui.default_locale") != `""` {
+		t.Errorf("a refused change was made: %q", got)
+	}
+}
+
+func TestImportExport(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		s := load(t, db, config.Options{}, "RAG_TOP_K", "4")
+		err := s.Import(ctx, map[string]jsontext.Value{
+			"ui.watermark": jsontext.Value(`"imported"`), "my.own": jsontext.Value(`{"a": [1, 2]}`),
+			"rag.top_k": jsontext.Value(`"nine"`), "ui.enable_signup": jsontext.Value(`0`), "openai.api_keys": jsontext.Value(`null`),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, snap := range []*config.Snapshot{s.Snapshot(), load(t, db, config.Options{}, "RAG_TOP_K", "4").Snapshot()} {
+			var all map[string]jsontext.Value
+			if err := json.Unmarshal(snap.Export(), &all); err != nil {
+				t.Fatal(err)
+			}
+			if string(all["my.own"]) != `{"a":[1,2]}` || string(all["rag.top_k"]) != `"nine"` || string(all["ui.watermark"]) != `"imported"` {
+				t.Errorf("exported %s, %s, %s", all["my.own"], all["rag.top_k"], all["ui.watermark"])
+			}
+			if _, ok := all["events.webhooks"]; ok || len(all) != 432 {
+				t.Errorf("%d keys exported", len(all))
+			}
+			if config.RAGTopK.Get(snap) != 4 || config.UIEnableSignup.Get(snap) || config.OpenAIAPIKeys.Get(snap) != nil {
+				t.Error("a value that does not fit does not read as the initial one")
+			}
+		}
+		var ldap map[string]jsontext.Value
+		if err := json.Unmarshal(s.Snapshot().Namespace("ldap"), &ldap); err != nil || len(ldap) != 18 {
+			t.Errorf("%d keys of ldap (%v)", len(ldap), err)
+		}
+		if got := s.Snapshot().Namespace("no_such_part"); string(got) != "{}" {
+			t.Errorf("%s", got)
+		}
+		if err := s.Set(ctx, config.Changes{"events.webhooks": []any{}}); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Snapshot().Namespace("events"); string(got) != `{"events.webhooks":[]}` {
+			t.Errorf("%s", got)
+		}
+	})
+}
+
+func TestTransaction(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		s := load(t, db, config.Options{})
+		stop := errors.New("stop")
+		set := func(text string, end error) error {
+			return db.Tx(ctx, func(tx *store.Tx) error {
+				if err := s.SetTx(ctx, tx, config.Changes{"ui.watermark": text, "oauth.audience": text}); err != nil {
+					return err
+				}
+				return end
+			})
+		}
+		if err := set("no", stop); !errors.Is(err, stop) || s.Snapshot().String("ui.watermark") != "" || s.Snapshot().String("oauth.audience") != "" {
+			t.Errorf("rolled back, but %q (%v)", s.Snapshot().String("ui.watermark"), err)
+		}
+		if err := set("yes", nil); err != nil || s.Snapshot().String("ui.watermark") != "yes" || s.Snapshot().String("oauth.audience") != "yes" {
+			t.Errorf("committed, but %q (%v)", s.Snapshot().String("ui.watermark"), err)
+		}
+	})
+}
+
+func TestOnChange(t *testing.T) {
+	db := storetest.SQLite(t)
+	var notified [][]string
+	s := load(t, db, config.Options{Notify: func(_ context.Context, keys []string) { notified = append(notified, keys) }})
+	var got []string
+	cancel := s.OnChange(func(changed []string, snap *config.Snapshot) {
+		got = append(got, fmt.Sprint(changed, snap.String("ui.watermark")))
+		if snap.String("ui.watermark") == "one" {
+			if err := s.Set(ctx, config.Changes{"ui.watermark": "two"}); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	set := func(c config.Changes) {
+		t.Helper()
+		if err := s.Set(ctx, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(config.Changes{"ui.watermark": "one", "rag.top_k": 9, "ui.default_locale": ""})
+	set(config.Changes{"ui.watermark": "two"})
+	cancel()
+	set(config.Changes{"ui.watermark": "three"})
+	if want := []string{"[rag.top_k ui.watermark]one", "[ui.watermark]two"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if len(notified) != 4 || !slices.Contains(notified[0], "rag.top_k") && !slices.Contains(notified[1], "rag.top_k") {
+		t.Errorf("replicas were told of %q", notified)
+	}
+}
+
+// TestReplicas has two servers on one database follow each other.
+func TestReplicas(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		a := load(t, db, config.Options{})
+		b := load(t, db, config.Options{Poll: 5 * time.Millisecond})
+		var changes atomic.Int32
+		b.OnChange(func([]string, *config.Snapshot) { changes.Add(1) })
+		run, stop := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		wg.Go(func() { b.Run(run) })
+		defer wg.Wait()
+		defer stop()
+		// All within one second, so that updated_at tells little.
+		for _, text := range []string{"one", "two", "three"} {
+			if err := a.Set(ctx, config.Changes{"ui.watermark": text}); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, func() bool { return config.UIWatermark.Get(b.Snapshot()) == text })
+		}
+		if _, err := db.Exec(ctx, "DELETE FROM config WHERE key = $1", "ui.watermark"); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() bool { return config.UIWatermark.Get(b.Snapshot()) == "" })
+		if n := changes.Load(); n != 4 {
+			t.Errorf("subscribers were called %d times", n)
+		}
+	})
+}
+
+func eventually(t *testing.T, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(5 * time.Second); !ok(); {
+		if time.Now().After(end) {
+			t.Fatal("not within 5 s")
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+// TestPollIsCheap looks that a poll reads the rows only when there is a reason to.
+func TestPollIsCheap(t *testing.T) {
+	db := &counting{DB: storetest.SQLite(t)}
+	now := time.Unix(1_700_000_000, 0)
+	s, err := config.Load(ctx, db, environment(t), config.Options{Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	poll := func(want int32, why string) {
+		t.Helper()
+		before := db.queries.Load()
+		if err := s.Poll(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got := db.queries.Load() - before; got != want {
+			t.Errorf("%s: %d queries, want %d", why, got, want)
+		}
+	}
+	poll(2, "just after a write")
+	now = now.Add(time.Minute)
+	poll(2, "the first after a while")
+	poll(1, "nothing changed")
+	write(t, db.DB, "ui.watermark", `"x"`, 1_600_000_000)
+	poll(2, "a row written by a slow clock")
+	if got := config.UIWatermark.Get(s.Snapshot()); got != "x" {
+		t.Errorf("%q", got)
+	}
+	poll(1, "nothing changed again")
+}
+
+// counting counts the queries of a database.
+type counting struct {
+	*store.DB
+	queries atomic.Int32
+}
+
+func (c *counting) Query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+	c.queries.Add(1)
+	return c.DB.Query(ctx, text, args...)
+}
+
+func TestConcurrent(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		s := load(t, db, config.Options{})
+		var wg sync.WaitGroup
+		for w := range 4 {
+			wg.Go(func() {
+				for i := range 10 {
+					text := fmt.Sprint(w, "-", i)
+					if err := s.Set(ctx, config.Changes{"ui.watermark": text, "ui.default_locale": text}); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		for range 2 {
+			wg.Go(func() {
+				for range 20 {
+					if err := s.Reload(ctx); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			wg.Go(func() {
+				for range 2000 {
+					snap := s.Snapshot()
+					if a, b := config.UIWatermark.Get(snap), config.UIDefaultLocale.Get(snap); a != b {
+						t.Errorf("half a change: %q, %q", a, b)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if got, want := string(config.UIWatermark.Raw(s.Snapshot())), row(t, db, "ui.watermark"); got != want {
+			t.Errorf("memory has %s, the database %s", got, want)
+		}
+	})
+}
+
+// sink keeps results, so that the compiler keeps the reads.
+var sink struct {
+	b    bool
+	n    int
+	f    float64
+	s    string
+	list []string
+	raw  jsontext.Value
+}
+
+func TestGettersDoNotAllocate(t *testing.T) {
+	s := load(t, storetest.SQLite(t), config.Options{})
+	n := testing.AllocsPerRun(100, func() {
+		snap := s.Snapshot()
+		sink.b = config.UIEnableSignup.Get(snap)
+		sink.n = config.RAGTopK.Get(snap)
+		sink.f = config.RAGRelevanceThreshold.Get(snap)
+		sink.s = config.UIDefaultUserRole.Get(snap)
+		sink.list = config.OpenAIAPIKeys.Get(snap)
+		sink.raw = config.UserPermissions.Raw(snap)
+		sink.n, sink.b = config.RAGFileMaxSize.Int(snap)
+		sink.s = snap.String("ui.default_user_role")
+		sink.b = snap.Bool("ui.enable_signup")
+		sink.raw = snap.Raw("ui.banners")
+	})
+	if n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestRepair starts on rows that older versions left behind.
+func TestRepair(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		for key, value := range map[string]string{
+			"rag.web.search.engine":                             `"searxng"`,
+			"rag.web.loader.engine":                             `"old"`,
+			"web.loader.engine":                                 `"new"`,
+			"openai.api_configs.0.enable":                       `false`,
+			"OPENAI_API_CONFIGS.https://a.b/v1.headers.X-A":     `"1"`,
+			"openai.api_configs":                                `{"1":{"enable":true}}`,
+			"user.permissions.chat.delete":                      `false`,
+			"ui.default_models":                                 `["a"," b ",""]`,
+			"ui.default_pinned_models":                          `"c"`,
+			"openai.api_configs.no-member-of-connection-at-all": `1`,
+		} {
+			write(t, db, key, value, 1)
+		}
+		snap := load(t, db, config.Options{}).Snapshot()
+		for key, want := range map[string]string{
+			"web.search.engine":                                 `"searxng"`,
+			"web.loader.engine":                                 `"new"`,
+			"rag.web.search.engine":                             ``,
+			"rag.web.loader.engine":                             ``,
+			"openai.api_configs":                                `{"0":{"enable":false},"1":{"enable":true},"https://a.b/v1":{"headers":{"X-A":"1"}}}`,
+			"openai.api_configs.0.enable":                       ``,
+			"user.permissions":                                  `{"chat":{"delete":false}}`,
+			"user.permissions.chat.delete":                      ``,
+			"ui.default_models":                                 `"a,b"`,
+			"ui.default_pinned_models":                          `"c"`,
+			"openai.api_configs.no-member-of-connection-at-all": `1`,
+		} {
+			if got := snap.Raw(key); string(got) != want {
+				t.Errorf("%s: %s, want %s", key, got, want)
+			}
+			if got := row(t, db, key); (got == "") != (want == "") {
+				t.Errorf("%s: row %s, want %s", key, got, want)
+			}
+		}
+	})
+}
+
+func TestReset(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		s := load(t, db, config.Options{})
+		if err := s.Import(ctx, map[string]jsontext.Value{"ui.watermark": jsontext.Value(`"x"`), "my.own": jsontext.Value(`1`)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Reset(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if snap := s.Snapshot(); snap.String("ui.watermark") != "" || snap.Raw("my.own") != nil || row(t, db, "ui.watermark") != `""` {
+			t.Errorf("after a reset: %s, %s", snap.Raw("ui.watermark"), snap.Raw("my.own"))
+		}
+	})
+}
+
+func TestLoadBadVariable(t *testing.T) {
+	db := storetest.SQLite(t)
+	_, err := config.Load(ctx, db, environment(t, "CHUNK_SIZE", "large"), config.Options{})
+	var bad *config.VarError
+	if !errors.As(err, &bad) || bad.Name != "CHUNK_SIZE" || bad.Value != "large" {
+		t.Errorf("%v", err)
+	}
+	if row(t, db, "rag.chunk_size") != "" {
+		t.Error("rows were written all the same")
+	}
+}
