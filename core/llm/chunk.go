@@ -106,7 +106,7 @@ func (d *Decoder) Decode(raw []byte, c *Chunk) error {
 
 // end checks that nothing but white space follows the value.
 func (d *Decoder) end() error {
-	if d.dec.PeekKind() != 0 {
+	if len(bytes.TrimSpace(d.raw[d.dec.InputOffset():])) > 0 {
 		return errNotObject
 	}
 	return nil
