@@ -202,4 +202,3 @@ func received[T any](t testing.TB, what string, ch <-chan T) T {
 		panic("unreachable")
 	}
 }
-
