@@ -46,7 +46,7 @@ type Registry struct {
 	mu    sync.Mutex // guards changes of slots and the building of snapshots; never held across I/O
 	slots atomic.Pointer[[]*slot]
 	snap  atomic.Pointer[snapshot]
-	dirty atomic.Bool
+	want  atomic.Uint64 // version of what the slots say; a snapshot of an older one is to be built anew
 }
 
 // New returns a registry without connections.
@@ -99,7 +99,7 @@ func (r *Registry) Configure(conns []Connection) {
 		}
 	}
 	r.slots.Store(&slots)
-	r.dirty.Store(true)
+	r.want.Add(1)
 }
 
 // Register adds a provider that is no connection: a plugin or the demo. Its models are listed after those of
@@ -115,7 +115,7 @@ func (r *Registry) Register(p Provider) error {
 	}
 	slots = append(slices.Clone(slots), &slot{provider: p})
 	r.slots.Store(&slots)
-	r.dirty.Store(true)
+	r.want.Add(1)
 	return nil
 }
 
@@ -126,7 +126,7 @@ func (r *Registry) Unregister(id string) bool {
 	old := *r.slots.Load()
 	slots := slices.DeleteFunc(slices.Clone(old), func(s *slot) bool { return s.conn == nil && s.provider.ID() == id })
 	r.slots.Store(&slots)
-	r.dirty.Store(true)
+	r.want.Add(1)
 	return len(slots) < len(old)
 }
 

@@ -81,10 +81,10 @@ func (s *slot) ask(ctx context.Context, caller *Caller, r *Registry, done chan s
 		s.at = time.Time{}
 	}
 	s.flight = nil
-	s.mu.Unlock()
 	if changed {
-		r.dirty.Store(true)
+		r.want.Add(1) // before the lock goes: whoever finds the list fresh must find the snapshot old
 	}
+	s.mu.Unlock()
 	if err != nil {
 		r.log.Warn("listing models failed", "provider", s.provider.ID(), "err", err)
 	}
@@ -124,9 +124,10 @@ func models(ctx context.Context, p Provider, caller *Caller) (list []Model, err 
 
 // snapshot is what all slots said, merged. It never changes.
 type snapshot struct {
-	models []Model
-	byKind map[Kind][]Model
-	routes map[routeKey]route
+	version uint64
+	models  []Model
+	byKind  map[Kind][]Model
+	routes  map[routeKey]route
 }
 
 // routeKey finds a model among all providers (kind "") or those of one kind.
@@ -142,15 +143,18 @@ type route struct {
 
 // snapshot returns the current snapshot, building it if a list changed.
 func (r *Registry) snapshot() *snapshot {
-	if !r.dirty.Load() {
-		return r.snap.Load()
+	if snap := r.snap.Load(); snap.version == r.want.Load() {
+		return snap
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.dirty.Swap(false) {
-		r.snap.Store(r.build())
+	snap := r.snap.Load()
+	if want := r.want.Load(); snap.version != want {
+		snap = r.build()
+		snap.version = want // read before building: a change meanwhile makes it old again
+		r.snap.Store(snap)
 	}
-	return r.snap.Load()
+	return snap
 }
 
 // kindOrder is the order of the listing; registered providers (kind "") come last.
