@@ -141,6 +141,7 @@ func (c *conn) enqueue(frame []byte) bool {
 	}
 	if c.queued > 0 && (c.queued+len(frame) > c.srv.opts.QueueBytes || len(c.queue) >= c.srv.opts.QueuePackets) {
 		c.state = connClosing
+		c.code, c.reason = websocket.StatusPolicyViolation, errOverflow.Error()
 		c.queue = nil
 		c.mu.Unlock()
 		go c.drop(errOverflow) // takes the room locks
