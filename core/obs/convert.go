@@ -5,7 +5,6 @@ import (
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/resource"
 	colmetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
@@ -23,12 +22,10 @@ type converter struct {
 func newConverter(res *resource.Resource, start time.Time) *converter {
 	out := &resourcepb.Resource{}
 	for _, kv := range res.Attributes() {
-		out.Attributes = append(out.Attributes, stringAttr(string(kv.Key), attrText(kv.Value)))
+		out.Attributes = append(out.Attributes, stringAttr(string(kv.Key), kv.Value.String()))
 	}
 	return &converter{resource: out, start: uint64(start.UnixNano())}
 }
-
-func attrText(v attribute.Value) string { return v.Emit() }
 
 func stringAttr(k, v string) *commonpb.KeyValue {
 	return &commonpb.KeyValue{Key: k, Value: &commonpb.AnyValue{Value: &commonpb.AnyValue_StringValue{StringValue: v}}}
