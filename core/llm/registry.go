@@ -233,7 +233,7 @@ func (r *Registry) fetch(ctx context.Context, caller *Caller) {
 	}
 	start := time.Now()
 	slices.SortFunc(waits, func(a, b wait) int { return int(a.patience - b.patience) })
-	timer := time.NewTimer(waits[0].patience)
+	timer := time.NewTimer(max(waits[0].patience, 0))
 	defer timer.Stop()
 	for _, w := range waits {
 		timer.Reset(max(w.patience-time.Since(start), 0))

@@ -21,6 +21,7 @@ type slot struct {
 	at     time.Time     // of the last answer; zero: take none as fresh
 	state  slotState     // how the last attempt ended
 	flight chan struct{} // closed when the running attempt ends; nil if none runs
+	since  time.Time     // when the running attempt began
 	epoch  int           // counts expirations, so that an answer asked for earlier is not taken as fresh
 }
 
@@ -60,10 +61,11 @@ func (s *slot) refresh(ctx context.Context, caller *Caller, r *Registry) (wait, 
 	}
 	if s.flight == nil {
 		done := make(chan struct{})
-		s.flight = done
+		s.flight, s.since = done, time.Now()
 		go s.ask(context.WithoutCancel(ctx), caller, r, done, s.epoch)
 	}
 	w.done = s.flight
+	w.patience -= time.Since(s.since) // one that hangs was waited for already
 	return w, true
 }
 
@@ -76,6 +78,7 @@ func (s *slot) ask(ctx context.Context, caller *Caller, r *Registry, done chan s
 	}
 	models, err := models(ctx, s.provider, caller)
 	s.mu.Lock()
+	news := s.state != slotFailed
 	changed := s.settle(models, err)
 	if epoch != s.epoch {
 		s.at = time.Time{}
@@ -85,7 +88,7 @@ func (s *slot) ask(ctx context.Context, caller *Caller, r *Registry, done chan s
 		r.want.Add(1) // before the lock goes: whoever finds the list fresh must find the snapshot old
 	}
 	s.mu.Unlock()
-	if err != nil {
+	if err != nil && news {
 		r.log.Warn("listing models failed", "provider", s.provider.ID(), "err", err)
 	}
 	close(done)
