@@ -33,6 +33,10 @@ type Chunk struct {
 	Event           jsontext.Value // top-level event: a message for the user's socket
 	SelectedModelID string         // top-level selected_model_id: the model an arena picked
 
+	// More says that a further event has arrived already: what is made of this one may wait for it, so that a
+	// reader who is behind does less work for each event.
+	More bool
+
 	Plain bool // the line had no "data:" prefix (some servers write bare JSON errors into a stream)
 }
 

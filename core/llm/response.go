@@ -284,7 +284,7 @@ func nextEvent(s *sseReader, dec *Decoder, c *Chunk) (*Chunk, error) {
 			err = dec.Decode(payload, c)
 		}
 		if err == nil && (!plain || c.Error != nil) {
-			c.Plain = plain
+			c.Plain, c.More = plain, s.lines.More()
 			return c, nil
 		}
 	}

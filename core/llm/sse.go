@@ -57,6 +57,12 @@ func (l *LineReader) Next() ([]byte, error) {
 	}
 }
 
+// More reports whether the next line that is not empty has arrived already.
+func (l *LineReader) More() bool {
+	rest := bytes.TrimLeft(l.buf[l.start:l.end], "\r\n")
+	return bytes.IndexByte(rest, '\n') >= 0
+}
+
 // room makes space to read into and returns by how much it moved the data down.
 func (l *LineReader) room() int {
 	if l.end < len(l.buf) {
