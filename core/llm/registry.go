@@ -165,6 +165,10 @@ func (r *Registry) ModelsOf(ctx context.Context, kind Kind, caller *Caller) []Mo
 	return r.snapshot().byKind[kind]
 }
 
+// Cached returns the list as it is known, without asking any provider; empty before the first listing. It serves
+// the setting models.base_models_cache.
+func (r *Registry) Cached() []Model { return r.snapshot().models }
+
 // Refresh forgets how fresh the lists are, so that the next listing asks every provider.
 func (r *Registry) Refresh() {
 	for _, s := range *r.slots.Load() {

@@ -92,7 +92,10 @@ func TestListing(t *testing.T) {
 	if err := r.Register(&fake{id: "panics", models: func(context.Context) ([]Model, error) { panic("x") }}); err != nil {
 		t.Fatal(err)
 	}
-	if got := ids(r.Models(t.Context(), nil)); got != "m1 both m2 l1 both p1" {
+	if got := ids(r.Cached()); got != "" {
+		t.Errorf("cached before the first listing: %s", got)
+	}
+	if got := ids(r.Models(t.Context(), nil)); got != "m1 both m2 l1 both p1" || ids(r.Cached()) != got {
 		t.Errorf("all: %s", got)
 	}
 	if got := ids(r.ModelsOf(t.Context(), KindOpenAI, nil)); got != "m1 both m2" {

@@ -122,7 +122,17 @@ func (r *Response) Relay(w http.ResponseWriter) error {
 	}
 	w.WriteHeader(r.Status)
 	rc := http.NewResponseController(w)
-	return r.CopyTo(w, rc.Flush)
+	flush := func() error {
+		if err := rc.Flush(); !errors.Is(err, http.ErrNotSupported) {
+			return err
+		}
+		return nil
+	}
+	if err := flush(); err != nil { // the client sees at once that the answer has begun
+		r.finish(err)
+		return err
+	}
+	return r.CopyTo(w, flush)
 }
 
 // CopyTo writes a stream's text to w as it comes, calling flush (if not nil) after every piece, and closes it.

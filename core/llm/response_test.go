@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 	"testing/iotest"
+	"time"
 )
 
 // script is a Source of fixed events.
@@ -234,6 +235,49 @@ func TestUsageTokens(t *testing.T) {
 	} {
 		if got := UsageTokens([]byte(in)); got != want {
 			t.Errorf("%s: %+v", in, got)
+		}
+	}
+}
+
+// unflushable is a ResponseWriter that cannot flush.
+type unflushable struct {
+	bytes.Buffer
+	h http.Header
+}
+
+func (u *unflushable) Header() http.Header { return u.h }
+func (u *unflushable) WriteHeader(int)     {}
+
+func TestRelayWithoutFlush(t *testing.T) {
+	w := &unflushable{h: http.Header{}}
+	if err := rawStream(strings.NewReader("data: x\n\n")).Relay(w); err != nil || w.String() != "data: x\n\n" {
+		t.Errorf("%v %q", err, w)
+	}
+}
+
+func TestRelaySendsHeadersAtOnce(t *testing.T) {
+	pr, pw := io.Pipe()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _ = rawStream(pr).Relay(w) }))
+	defer srv.Close()
+	defer pw.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, srv.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req) // nothing was written yet
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	for _, want := range []string{"data: 1\n\n", "data: 2\n\n"} { // each arrives before the next is written
+		if _, err := io.WriteString(pw, want); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(resp.Body, got); err != nil || string(got) != want {
+			t.Fatalf("%q, %v", got, err)
 		}
 	}
 }

@@ -199,7 +199,7 @@ func azureMembers(body *rawjson.Object, model, apiVersion string) {
 func azureDeployment(model string) (string, error) {
 	if model == "" || strings.Contains(model, "..") || strings.ContainsAny(model, `/\`) {
 		return "", llm.DetailError(http.StatusBadRequest,
-			"Invalid model name: must not be empty or contain path separators or traversal sequences", errBody)
+			"Invalid model name: must not be empty or contain path separators or traversal sequences", nil)
 	}
 	return url.PathEscape(model), nil
 }

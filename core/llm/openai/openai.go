@@ -4,7 +4,6 @@ package openai
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -176,6 +175,3 @@ func boolean(b bool) jsontext.Value {
 	}
 	return jsontext.Value("false")
 }
-
-// errBody is a request that the reference fails on with its connection error.
-var errBody = errors.New("unusable request")

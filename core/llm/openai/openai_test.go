@@ -263,7 +263,7 @@ func TestChatErrors(t *testing.T) {
 			if !errors.As(err, &ue) || ue.Status != tt.status || string(ue.Body) != tt.want || ue.ContentType != tt.ctype {
 				t.Fatalf("got %v, %+v", err, ue)
 			}
-			if ue.Err == nil && ue.RetryAfter != "7" {
+			if ue.Upstream != nil && ue.RetryAfter != "7" {
 				t.Errorf("Retry-After %q", ue.RetryAfter)
 			}
 		})
@@ -371,5 +371,19 @@ func TestDo(t *testing.T) {
 	}
 	if body, err := llm.ReadBody(resp); err != nil || string(body) != "{}" || resp.StatusCode != 418 || last.path != "/embeddings?x=1" || last.body != `{"a":1}` {
 		t.Errorf("%s %v %+v", body, err, last)
+	}
+}
+
+// BenchmarkPrepare measures what a call adds before it is sent: a chat of 100 messages with 1 kB each.
+func BenchmarkPrepare(b *testing.B) {
+	message := `{"role":"user","content":"` + strings.Repeat("some words \\"and\\" more ", 45) + `"}`
+	body := []byte(`{"model":"far.m","stream":true,"messages":[` + strings.Repeat(message+",", 99) + message + `]}`)
+	p := connect("http://x/v1", "k", `{"prefix_id":"far"}`).(*provider)
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if out, err := p.prepare(&llm.Request{Model: "m", Stream: true, Body: body}); err != nil || len(out.body) < 1e5 {
+			b.Fatal(err)
+		}
 	}
 }
