@@ -376,7 +376,7 @@ func TestDo(t *testing.T) {
 
 // BenchmarkPrepare measures what a call adds before it is sent: a chat of 100 messages with 1 kB each.
 func BenchmarkPrepare(b *testing.B) {
-	message := `{"role":"user","content":"` + strings.Repeat("some words \\"and\\" more ", 45) + `"}`
+	message := `{"role":"user","content":"` + strings.Repeat(`some words \"and\" more `, 45) + `"}`
 	body := []byte(`{"model":"far.m","stream":true,"messages":[` + strings.Repeat(message+",", 99) + message + `]}`)
 	p := connect("http://x/v1", "k", `{"prefix_id":"far"}`).(*provider)
 	b.SetBytes(int64(len(body)))
