@@ -130,7 +130,7 @@ func TestDeadConnectionDelaysNobody(t *testing.T) {
 	f := newFakes()
 	f.set("a", fixed(model("m1")))
 	f.set("dead", stuck)
-	r := quick(f, Options{Patience: 80 * time.Millisecond, CacheTTL: time.Nanosecond, Client: NewClient(ClientOptions{ListTimeout: 300 * time.Millisecond})})
+	r := quick(f, Options{Patience: 100 * time.Millisecond, CacheTTL: time.Nanosecond, Client: NewClient(ClientOptions{ListTimeout: 10 * time.Second})})
 	r.Configure(conns(KindOpenAI, "a", "dead"))
 	begin := time.Now()
 	for i := range 50 {
@@ -138,10 +138,10 @@ func TestDeadConnectionDelaysNobody(t *testing.T) {
 			t.Fatalf("round %d: %s", i, got)
 		}
 	}
-	if d := time.Since(begin); d > 250*time.Millisecond { // the patience once, not 50 times
+	if d := time.Since(begin); d > 2*time.Second { // the patience once, not 50 times
 		t.Errorf("50 lists took %v", d)
 	}
-	if n := f.times("dead"); n > 2 {
+	if n := f.times("dead"); n != 1 {
 		t.Errorf("the dead one was asked %d times", n)
 	}
 }
@@ -149,7 +149,7 @@ func TestDeadConnectionDelaysNobody(t *testing.T) {
 func TestSlowConnectionKeepsItsLastList(t *testing.T) {
 	f := newFakes()
 	f.set("a", fixed(model("old")))
-	r := quick(f, Options{Patience: 40 * time.Millisecond, CacheTTL: time.Nanosecond})
+	r := quick(f, Options{Patience: 200 * time.Millisecond, CacheTTL: time.Nanosecond})
 	r.Configure(conns(KindOpenAI, "a"))
 	if got := ids(r.Models(t.Context(), nil)); got != "old" {
 		t.Fatal(got)

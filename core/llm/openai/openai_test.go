@@ -312,7 +312,7 @@ func TestStreamAndCancel(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Fatal("the server did not learn of the end")
 	}
-	if d := time.Since(start); d > 500*time.Millisecond {
+	if d := time.Since(start); d > 2*time.Second {
 		t.Errorf("cancelling took %v", d)
 	}
 }
