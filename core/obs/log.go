@@ -15,7 +15,8 @@ import (
 // process cannot go on.
 const LevelFatal = slog.Level(12)
 
-// NewLogger returns a logger that writes to w in cfg's format. Lines carry the
+// NewLogger returns a logger that writes to w in the given format
+// (FormatText or FormatJSON). Lines carry the
 // request id, the attributes of [WithAttrs] and, inside a recorded span,
 // trace_id and span_id from the context given to the ...Context methods.
 // Secrets are blotted out as [Redact] and [Secret] describe. level may be
