@@ -57,10 +57,16 @@ func (l *LineReader) Next() ([]byte, error) {
 	}
 }
 
-// More reports whether the next line that is not empty has arrived already.
+// More reports whether the next line that is not empty has arrived whole and is a data field: a comment that keeps the
+// connection alive, or the end mark, is nothing to wait for.
 func (l *LineReader) More() bool {
 	rest := bytes.TrimLeft(l.buf[l.start:l.end], "\r\n")
-	return bytes.IndexByte(rest, '\n') >= 0
+	end := bytes.IndexByte(rest, '\n')
+	if end < 0 {
+		return false
+	}
+	data, ok := bytes.CutPrefix(rest[:end], []byte("data:"))
+	return ok && !bytes.HasPrefix(bytes.TrimLeft(data, " "), []byte("[DONE]"))
 }
 
 // room makes space to read into and returns by how much it moved the data down.
