@@ -1,0 +1,11 @@
+// Package turn is the chat engine: it takes a chat completion request as the frontend or a program sends it, asks a
+// model, and brings the answer to the browser, the database or the program.
+//
+// A turn is a list of small steps over a [Turn], see prepareSteps: each reads and changes the request that goes to the
+// model. Then the model is called, its stream becomes output items and events (answer), the result is stored, and
+// background tasks follow: follow-up questions, a title, tags.
+//
+// Three kinds of caller share these steps: the frontend (a Socket.IO session and a chat: the call returns at once, the
+// answer comes as events), programs that name a chat (the answer is stored and returned), and programs that name none
+// (the provider's stream is passed on as it comes).
+package turn

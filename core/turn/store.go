@@ -1,0 +1,129 @@
+package turn
+
+import (
+	"context"
+	"strings"
+
+	"github.com/galleychat/galley/core/auth"
+	"github.com/galleychat/galley/core/jsondoc"
+)
+
+// Chat is what a turn needs to know of a saved chat.
+type Chat struct {
+	ID        string
+	UserID    string
+	FolderID  string // "" for none
+	Variables jsondoc.Doc
+}
+
+// NewChat is a chat that a turn makes.
+type NewChat struct {
+	ID        string
+	UserID    string
+	FolderID  string
+	Variables jsondoc.Doc
+	Document  jsondoc.Doc // title, models, history, …
+}
+
+// Entry is one model that answers a question, and the message its answer becomes.
+type Entry struct {
+	ModelID   string
+	MessageID string
+	ModelIdx  jsondoc.Doc // the column among several models, null for one
+	TaskID    string      // kept in the message's meta, "" for none
+}
+
+// Begin is a question in an existing chat, stored with the empty answers to it.
+type Begin struct {
+	Message jsondoc.Doc // the user's message; null where only answers are made
+	Entries []Entry
+	// Of the owner only: the chat's selected models, its files (nil: unchanged) and its variables.
+	Models, Files, Variables jsondoc.Doc
+}
+
+// Store keeps chats. Methods that write are done once they return nil. An error that is a *web.Error is answered as
+// it is.
+type Store interface {
+	// Chat gives a chat the user may take part in: as its owner, or by a grant to write. store.ErrNotFound otherwise.
+	Chat(ctx context.Context, p *auth.Principal, id string) (*Chat, error)
+	// Create makes a chat with its messages.
+	Create(ctx context.Context, c NewChat) error
+	// Begin stores a question and empty answers. It gives {"messages": {id: message}, "currentId": …} of all that was
+	// written, for those who watch the chat.
+	Begin(ctx context.Context, c *Chat, p *auth.Principal, b Begin) (jsondoc.Doc, error)
+	// Update merges fields into a message of the chat, touching the chat's time if touch is set.
+	Update(ctx context.Context, chatID, messageID string, fields jsondoc.Doc, touch bool) error
+	// Message gives one message, nil where there is none.
+	Message(ctx context.Context, chatID, messageID string) (jsondoc.Doc, error)
+	// Chain gives the messages from the first to the given one, and how many messages the chat has in all.
+	Chain(ctx context.Context, chatID, messageID string) (chain []jsondoc.Doc, total int, err error)
+	// Title and SetTitle are the chat's title.
+	Title(ctx context.Context, chatID string) (string, error)
+	SetTitle(ctx context.Context, chatID, title string) error
+	// SetTags replaces the chat's tags; tags that are new to the user are made.
+	SetTags(ctx context.Context, chatID, userID string, tags []string) error
+	// AddFiles notes files that a message of the chat refers to.
+	AddFiles(ctx context.Context, chatID, messageID, userID string, fileIDs []string) error
+	// Unfinished gives the user's answers in a chat that are not done, with their ids.
+	Unfinished(ctx context.Context, chatID, userID string) (map[string]jsondoc.Doc, error)
+	// TaskOwners gives, of the tasks that messages of the chat name in their meta, the user whose message it is.
+	TaskOwners(ctx context.Context, chatID string) (owners map[string]string, chatOwner string, err error)
+}
+
+// Folder is the project a chat lies in.
+type Folder struct {
+	ID           string
+	SystemPrompt string
+	Files        jsondoc.Doc
+}
+
+// Folders looks up projects.
+type Folders interface {
+	// Folder gives a folder the user may read; nil where there is none.
+	Folder(ctx context.Context, p *auth.Principal, id string) (*Folder, error)
+	// CanWrite says whether the user may put chats into a folder.
+	CanWrite(ctx context.Context, p *auth.Principal, id string) (bool, error)
+}
+
+// Prompts renders system prompts.
+type Prompts interface {
+	// Render fills in the variables of a prompt: the chat's and the user's own, those the client sent, and the date,
+	// name and so on of the caller.
+	Render(ctx context.Context, p *auth.Principal, prompt string, chatVariables, variables jsondoc.Doc) string
+}
+
+// Task names work that is given to a model besides the answer.
+type Task string
+
+// The tasks that follow a turn.
+const (
+	TaskTitle     Task = "title_generation"
+	TaskTags      Task = "tags_generation"
+	TaskFollowUps Task = "follow_up_generation"
+)
+
+// Tasks asks a model for titles, tags and the like.
+type Tasks interface {
+	// Run gives the model's completion, nil where the administrator has switched the task off.
+	Run(ctx context.Context, p *auth.Principal, task Task, modelID string, messages []jsondoc.Doc, chatID, messageID string) (jsondoc.Doc, error)
+}
+
+// savedChat says whether a chat id stands for a chat in the database, and not for a temporary one or a channel.
+func savedChat(id string) bool {
+	return id != "" && !temporaryChat(id) && !strings.HasPrefix(id, "channel:")
+}
+
+// temporaryChat says whether a chat lives in the browser only. Its id names the socket it belongs to.
+func temporaryChat(id string) bool {
+	return strings.HasPrefix(id, "temporary:") || strings.HasPrefix(id, "local:")
+}
+
+// temporarySession is the socket a temporary chat belongs to.
+func temporarySession(id string) (string, bool) {
+	for _, prefix := range []string{"temporary:", "local:"} {
+		if sid, ok := strings.CutPrefix(id, prefix); ok {
+			return sid, true
+		}
+	}
+	return "", false
+}
