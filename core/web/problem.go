@@ -20,7 +20,8 @@ type Problem struct {
 // Loc is where in the request a problem lies: strings, and ints for indexes.
 type Loc []any
 
-func (l Loc) with(step any) Loc {
+// With is the place one step further down: a name or an index.
+func (l Loc) With(step any) Loc {
 	return append(l[:len(l):len(l)], step)
 }
 
@@ -41,8 +42,9 @@ func missing(loc Loc, input jsondoc.Doc) Problem {
 	return Problem{Type: "missing", Loc: loc, Msg: "Field required", Input: input}
 }
 
-func wrongType(kind string, loc Loc, input jsondoc.Doc) Problem {
-	return Problem{Type: kind, Loc: loc, Msg: typeMessages[kind], Input: input}
+// wrong is the problem of a value of the wrong type.
+func wrong(kind string, at *place, input jsondoc.Doc) Problems {
+	return Problems{{Type: kind, Loc: at.loc(), Msg: typeMessages[kind], Input: input}}
 }
 
 var typeMessages = map[string]string{
@@ -58,8 +60,9 @@ var typeMessages = map[string]string{
 	"list_type":             "Input should be a valid list",
 	"model_attributes_type": "Input should be a valid dictionary or object to extract fields from",
 	"extra_forbidden":       "Extra inputs are not permitted",
-	"bytes_type":            "Input should be a valid bytes",
-	"date_type":             "Input should be a valid date",
+	"int_parsing_size":      "Unable to parse input string as an integer, exceeded maximum size",
+	"finite_number":         "Input should be a finite number",
+	"string_unicode":        "Input should be a valid string, unable to parse raw data as a unicode string",
 }
 
 func literalError(loc Loc, input jsondoc.Doc, values []string) Problem {
@@ -72,11 +75,6 @@ func literalError(loc Loc, input jsondoc.Doc, values []string) Problem {
 		expected = strings.Join(quoted[:n-1], ", ") + " or " + quoted[n-1]
 	}
 	return Problem{Type: "literal_error", Loc: loc, Msg: "Input should be " + expected, Input: input, Ctx: map[string]any{"expected": expected}}
-}
-
-// bound is the problem of a number or length that breaks a bound.
-func bound(kind string, loc Loc, input jsondoc.Doc, key string, limit any, msg string) Problem {
-	return Problem{Type: kind, Loc: loc, Msg: msg, Input: input, Ctx: map[string]any{key: limit}}
 }
 
 func plural(n int, one string) string {
