@@ -1,0 +1,96 @@
+package models
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/galleychat/galley/core/auth"
+	"github.com/galleychat/galley/core/jsondoc"
+)
+
+// seesAll says whether access grants do not bind the user.
+func (c *Catalog) seesAll(p *auth.Principal) bool {
+	return c.o.Env.BypassModelAccess || p.IsAdmin() && c.o.Env.BypassAdminAccess || p.Role != "user" && !p.IsAdmin()
+}
+
+func (c *Catalog) viewer(ctx context.Context, p *auth.Principal) (*viewer, error) {
+	groups, err := c.o.Groups.GroupIDs(ctx, p.ID)
+	if err != nil {
+		return nil, fmt.Errorf("groups of a user: %w", err)
+	}
+	return &viewer{id: p.ID, groups: groups}, nil
+}
+
+// Access implements [Finder]: what the reference asks before a chat. Besides the model itself every base model on the
+// way down must be granted; one without a row is for administrators.
+func (c *Catalog) Access(ctx context.Context, p *auth.Principal, m *Model) error {
+	if c.o.Env.BypassModelAccess || p.IsAdmin() && c.o.Env.BypassAdminAccess {
+		return nil
+	}
+	return c.granted(ctx, p, m)
+}
+
+func (c *Catalog) granted(ctx context.Context, p *auth.Principal, m *Model) error {
+	v, err := c.viewer(ctx, p)
+	if err != nil {
+		return err
+	}
+	if m.Arena != nil {
+		if c.arenaOpen(p, v, m.Entry.Get("info", "meta", "access_grants")) {
+			return nil
+		}
+		return ErrNotFound
+	}
+	t, err := c.rows(ctx)
+	if err != nil {
+		return err
+	}
+	if t.mayUse(v, m.ID, p.IsAdmin()) {
+		return nil
+	}
+	return ErrNotFound
+}
+
+// RowAccess says whether a user may use a model by its row, as the addresses of the providers (/openai, /ollama) ask:
+// administrators always may. The id need not be listed.
+func (c *Catalog) RowAccess(ctx context.Context, p *auth.Principal, id string) error {
+	if p.IsAdmin() || c.o.Env.BypassModelAccess {
+		return nil
+	}
+	v, err := c.viewer(ctx, p)
+	if err != nil {
+		return err
+	}
+	t, err := c.rows(ctx)
+	if err != nil {
+		return err
+	}
+	if t.mayUse(v, id, false) {
+		return nil
+	}
+	return ErrNotFound
+}
+
+// mayUse asks the row of a model and those of its bases.
+func (t *tables) mayUse(v *viewer, id string, admin bool) bool {
+	seen := map[string]bool{}
+	for first := true; id != "" && !seen[id]; first = false {
+		seen[id] = true
+		row := t.row(id)
+		if row == nil {
+			return admin && !first
+		}
+		if row.UserID != v.id && !v.may(t.grants[id], "read") {
+			return false
+		}
+		if row.BaseModelID == nil {
+			return true
+		}
+		id = *row.BaseModelID
+	}
+	return true
+}
+
+func (c *Catalog) arenaOpen(p *auth.Principal, v *viewer, grants jsondoc.Doc) bool {
+	return !grants.Truthy() && p.IsAdmin() || v.mayRead(grants)
+}
