@@ -30,6 +30,9 @@ type Principal struct {
 	Claims Claims
 }
 
+// Human says that the caller came with the session of a person: no API key, and no token of an automation.
+func (p *Principal) Human() bool { return !p.APIKey && p.Claims.Type == TypeSession }
+
 // Claims are what a session token says of its bearer. Times are Unix seconds.
 type Claims struct {
 	ID      string // the account
@@ -37,4 +40,12 @@ type Claims struct {
 	Issued  int64  // iat
 	Expires int64  // exp; 0 means never
 	Stamp   string // the account's session stamp when the token was made
+	// Type is typ: session (also where it is absent) for a human's, automation or subagent for the server's own.
+	Type string
+	// Method is auth_method, how a session began: password, ldap, oauth, trusted_header, system.
+	Method string
+	// AuthTime is auth_time, when its owner last proved who they are.
+	AuthTime int64
+	// MFAVerified says that a second factor was given.
+	MFAVerified bool
 }

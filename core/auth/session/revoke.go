@@ -1,0 +1,75 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/galleychat/galley/core/store"
+)
+
+// revokedTable holds tokens that were signed out before they expired. It is Galley's own: the reference keeps them in
+// Redis, or not at all.
+const revokedTable = `CREATE TABLE IF NOT EXISTS galley_revoked_token (jti TEXT PRIMARY KEY, expires_at BIGINT NOT NULL)`
+
+func (s *Sessions) makeTable(ctx context.Context) error {
+	err := s.db.Tx(ctx, func(tx *store.Tx) error {
+		if tx.Dialect() == store.Postgres {
+			// replicas that start together: IF NOT EXISTS alone is not safe
+			if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", 7217055); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec(ctx, revokedTable)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("table of revoked tokens: %w", err)
+	}
+	return nil
+}
+
+func (s *Sessions) revoked(ctx context.Context, jti string) (bool, error) {
+	if jti == "" {
+		return false, nil
+	}
+	var one int
+	err := s.db.QueryRow(ctx, `SELECT 1 FROM galley_revoked_token WHERE jti = $1`, jti).Scan(&one)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// SignOut ends the session of a token: it is refused from now on, here and on other replicas within their TTL. It gives
+// the account's id, "" for a token that is not good anyway.
+func (s *Sessions) SignOut(ctx context.Context, token string) (userID string, err error) {
+	claims, err := s.o.Tokens.Parse(token)
+	if err != nil || claims.JTI == "" {
+		return "", nil
+	}
+	// What was signed out or revoked before must not disconnect newer sessions.
+	if _, err := s.check(ctx, claims); err != nil {
+		return "", nil
+	}
+	now := s.now().Unix()
+	if _, err := s.db.Exec(ctx, `INSERT INTO galley_revoked_token (jti, expires_at) VALUES ($1, $2) ON CONFLICT (jti) DO NOTHING`,
+		claims.JTI, claims.Expires); err != nil {
+		return "", fmt.Errorf("revoke token: %w", err)
+	}
+	s.cache.forget(claims.ID)
+	if _, err := s.db.Exec(ctx, `DELETE FROM galley_revoked_token WHERE expires_at > 0 AND expires_at < $1`, now); err != nil {
+		return claims.ID, fmt.Errorf("forget expired tokens: %w", err)
+	}
+	s.Disconnect(claims.ID)
+	return claims.ID, nil
+}
+
+// RevokeUser ends all sessions of an account, and its live connections.
+func (s *Sessions) RevokeUser(ctx context.Context, userID string) error {
+	if _, err := s.o.Users.RevokeSessions(ctx, userID); err != nil {
+		return err
+	}
+	s.Disconnect(userID)
+	return nil
+}
