@@ -131,7 +131,9 @@ func (s *Store) SetMetaTags(ctx context.Context, tx *store.Tx, id string, f func
 
 // Delete removes a chat with its messages, its shared copies and its files' links; userID, if not "", must own it.
 func (s *Store) Delete(ctx context.Context, id, userID string) error {
-	return s.db.Tx(ctx, func(tx *store.Tx) error { return deleteWhere(ctx, tx, "id = $1 AND ($2 = '' OR user_id = $2)", id, userID) })
+	return s.db.Tx(ctx, func(tx *store.Tx) error {
+		return deleteWhere(ctx, tx, "id = $1 AND ($2 = '' OR user_id = $2)", id, userID)
+	})
 }
 
 // DeleteAllOf removes all chats of a user.
