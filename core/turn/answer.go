@@ -8,6 +8,7 @@ import (
 
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
+	"github.com/galleychat/galley/core/store/chats"
 )
 
 // answer is what a model is saying: output items that grow with each chunk, and the events that tell browsers of it.
@@ -98,7 +99,7 @@ func (a *answer) add(c *llm.Chunk) {
 		return
 	}
 	if u := chunkUsage(c); u != nil {
-		a.usage = mergeUsage(a.usage, u)
+		a.usage = chats.MergeUsage(a.usage, u)
 		a.flush()
 		a.em.own("chat:completion", jsondoc.Object("usage", a.usage))
 	}

@@ -121,7 +121,11 @@ func (m *memory) SetTags(_ context.Context, chatID, _ string, tags []string) err
 	return nil
 }
 
-func (m *memory) AddFiles(context.Context, string, string, string, []string) error { return nil }
+func (m *memory) AddFiles(context.Context, string, string, *users.User, []string) error { return nil }
+
+func (m *memory) Progress(ctx context.Context, chatID, messageID string, fields jsondoc.Doc) error {
+	return m.Update(ctx, chatID, messageID, fields, false)
+}
 
 func (m *memory) Unfinished(context.Context, string, string) (map[string]jsondoc.Doc, error) {
 	return nil, nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
+	"github.com/galleychat/galley/core/store/chats"
 	"github.com/galleychat/galley/core/web"
 )
 
@@ -66,7 +67,7 @@ func priorOutput(m jsondoc.Doc) []*item {
 		return items
 	}
 	last := items[len(items)-1]
-	if last.raw.Text("type") == "message" && last.status == "in_progress" && outputText(jsondoc.Array(last.raw)) == "" {
+	if last.raw.Text("type") == "message" && last.status == "in_progress" && chats.OutputText(jsondoc.Array(last.raw)) == "" {
 		items = items[:len(items)-1]
 	}
 	return items
@@ -95,7 +96,7 @@ func (e *Engine) read(ctx context.Context, t *Turn, resp *llm.Response, a *answe
 		if savedChat(t.chatID) && time.Since(saved) > e.SaveEvery {
 			saved = time.Now()
 			output, text := a.snapshot()
-			if err := e.Store.Update(ctx, t.chatID, t.messageID, jsondoc.Object("output", output).Set(jsondoc.Text(text), "content"), false); err != nil {
+			if err := e.Store.Progress(ctx, t.chatID, t.messageID, jsondoc.Object("output", output).Set(jsondoc.Text(text), "content")); err != nil {
 				e.Log.WarnContext(ctx, "an answer in progress was not stored", "chat", t.chatID, "error", err)
 			}
 		}
@@ -131,7 +132,7 @@ func doneFields(output, usage jsondoc.Doc) jsondoc.Doc {
 	var b jsondoc.Builder
 	b.Raw("done", jsondoc.Doc("true"))
 	b.Raw("output", output)
-	if text := outputText(output); text != "" {
+	if text := chats.OutputText(output); text != "" {
 		b.Raw("content", jsondoc.Text(text))
 	}
 	if usage != nil {
@@ -158,7 +159,7 @@ func (e *Engine) finish(ctx context.Context, t *Turn, output, usage, failed json
 	if t.em.watched() {
 		t.em.others("chat:completion", done.Delete("title"))
 	}
-	e.follow(ctx, t, outputText(output))
+	e.follow(ctx, t, chats.OutputText(output))
 	return nil
 }
 
@@ -206,7 +207,7 @@ func (e *Engine) wholeAnswer(ctx context.Context, t *Turn, body jsondoc.Doc) (js
 	if continuing {
 		output = joinOutputs(priorOutput(t.continued), output)
 	}
-	usage := normalizeUsage(body.Get("usage"))
+	usage := chats.NormalizeUsage(body.Get("usage"))
 	title, err := e.storeAnswer(ctx, t, doneFields(output, usage))
 	if err != nil {
 		return nil, err
@@ -216,7 +217,7 @@ func (e *Engine) wholeAnswer(ctx context.Context, t *Turn, body jsondoc.Doc) (js
 		done = body
 	}
 	t.em.own("chat:completion", done.Merge(jsondoc.Of(web.M{"done": true, "output": output, "title": title})))
-	e.follow(ctx, t, outputText(output))
+	e.follow(ctx, t, chats.OutputText(output))
 	return body, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/store/chats"
 )
 
 // message is one message of a request to a model, in OpenAI form, opened one level.
@@ -52,27 +53,7 @@ func textOf(m message) string {
 	} else if s, ok := c.AsText(); ok && s != "" {
 		return s
 	}
-	return outputText(m.Get("output"))
-}
-
-// outputText joins the texts of the message items of an answer's output.
-func outputText(output jsondoc.Doc) string {
-	var texts []string
-	output.Items(func(_ int, item jsondoc.Doc) bool {
-		if item.Text("type") != "message" {
-			return true
-		}
-		var b strings.Builder
-		item.Get("content").Items(func(_ int, part jsondoc.Doc) bool {
-			b.WriteString(part.Text("text"))
-			return true
-		})
-		if strings.TrimSpace(b.String()) != "" {
-			texts = append(texts, b.String())
-		}
-		return true
-	})
-	return strings.Join(texts, "\n")
+	return chats.OutputText(m.Get("output"))
 }
 
 func lastOf(ms []message, role string) message {

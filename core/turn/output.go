@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/store/chats"
 )
 
 // item is one entry of an answer's output, in the form of OpenAI's Responses API: text, reasoning or a tool call.
@@ -193,7 +194,7 @@ func itemsText(items []*item) string {
 			b.Write(i.text)
 			s = b.String()
 		case i.kind == "":
-			s = outputText(jsondoc.Array(i.raw))
+			s = chats.OutputText(jsondoc.Array(i.raw))
 		}
 		if strings.TrimSpace(s) != "" {
 			texts = append(texts, s)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/store/users"
 )
 
 // Chat is what a turn needs to know of a saved chat.
@@ -62,8 +63,10 @@ type Store interface {
 	SetTitle(ctx context.Context, chatID, title string) error
 	// SetTags replaces the chat's tags; tags that are new to the user are made.
 	SetTags(ctx context.Context, chatID, userID string, tags []string) error
-	// AddFiles notes files that a message of the chat refers to.
-	AddFiles(ctx context.Context, chatID, messageID, userID string, fileIDs []string) error
+	// Progress stores an answer that is being written, cheaply: the chat's document follows with Update.
+	Progress(ctx context.Context, chatID, messageID string, fields jsondoc.Doc) error
+	// AddFiles notes files that a message of the chat refers to, those that the user may read.
+	AddFiles(ctx context.Context, chatID, messageID string, u *users.User, fileIDs []string) error
 	// Unfinished gives the user's answers in a chat that are not done, with their ids.
 	Unfinished(ctx context.Context, chatID, userID string) (map[string]jsondoc.Doc, error)
 	// TaskOwners gives, of the tasks that messages of the chat name in their meta, the user whose message it is.

@@ -395,7 +395,7 @@ func (e *Engine) noteFiles(ctx context.Context, t *Turn) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	if err := e.Store.AddFiles(ctx, t.chatID, t.userMessageID, t.p.ID, ids); err != nil {
+	if err := e.Store.AddFiles(ctx, t.chatID, t.userMessageID, t.p.User, ids); err != nil {
 		e.Log.DebugContext(ctx, "files of a message were not noted", "chat", t.chatID, "error", err)
 	}
 	return nil

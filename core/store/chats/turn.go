@@ -20,6 +20,16 @@ type Reply struct {
 	MessageID string
 	ModelID   string
 	ModelIdx  jsondoc.Doc // as sent; nil is null
+	Meta      jsondoc.Doc // the message's meta; nil for none
+}
+
+// Begin is what a turn begins with.
+type Begin struct {
+	User    Author
+	Message jsondoc.Doc // the user's message; nil: the answers have no parent
+	Replies []Reply
+	// What the owner selected; nil leaves as it is: the chat's models, its files and its variables.
+	Models, Files, Variables jsondoc.Doc
 }
 
 // Turn is what InsertTurn has put into the chat: the messages, their parent among them, and where the chat is now.
@@ -28,11 +38,17 @@ type Turn struct {
 	CurrentID jsondoc.Doc
 }
 
-// InsertTurn puts a user's message and empty answers to it into a chat, in one step under the chat's lock, so that two
-// people who write at once cannot lose each other's messages. Without userMessage (nil) the answers have no parent. A
+// InsertTurn is BeginTurn with nothing selected.
+func (s *Store) InsertTurn(ctx context.Context, chatID string, user Author, userMessage jsondoc.Doc, replies []Reply) (*Turn, error) {
+	return s.BeginTurn(ctx, chatID, Begin{User: user, Message: userMessage, Replies: replies})
+}
+
+// BeginTurn puts a user's message and empty answers to it into a chat, in one step under the chat's lock, so that two
+// people who write at once cannot lose each other's messages. Without a message (nil) the answers have no parent. A
 // known user message is answered again: the answers become siblings. An empty answer that its author prepared is taken
 // over. Errors: ErrMessageExists, ErrNotUser, ErrNoParent, store.ErrNotFound.
-func (s *Store) InsertTurn(ctx context.Context, chatID string, user Author, userMessage jsondoc.Doc, replies []Reply) (*Turn, error) {
+func (s *Store) BeginTurn(ctx context.Context, chatID string, begin Begin) (*Turn, error) {
+	user, userMessage, replies := begin.User, begin.Message, begin.Replies
 	turn := &Turn{}
 	_, err := s.edit(ctx, chatID, func(tx *store.Tx, c *Chat, d *document) (bool, error) {
 		if d.history == nil {
@@ -70,6 +86,9 @@ func (s *Store) InsertTurn(ctx context.Context, chatID string, user Author, user
 			b.Raw("modelIdx", r.ModelIdx)
 			b.Add("timestamp", s.unix())
 			b.Add("user_id", user.ID)
+			if r.Meta != nil {
+				b.Raw("meta", r.Meta)
+			}
 			d.upsert(r.MessageID, b.Done())
 			changed = append(changed, r.MessageID)
 		}
@@ -89,6 +108,17 @@ func (s *Store) InsertTurn(ctx context.Context, chatID string, user Author, user
 			c.CurrentMessageID = &id
 		}
 		c.UpdatedAt = s.unix()
+		if begin.Models != nil {
+			d.top.Set("models", Clean(begin.Models))
+		}
+		if begin.Files != nil {
+			d.top.Set("files", Clean(begin.Files))
+		}
+		if begin.Variables != nil && !equal(begin.Variables, c.Variables) {
+			if _, err := tx.Exec(ctx, "UPDATE chat SET variables = $2 WHERE id = $1", chatID, Clean(begin.Variables)); err != nil {
+				return false, err
+			}
+		}
 		return true, upsertMessages(ctx, tx, chatID, rows)
 	})
 	return turn, err
