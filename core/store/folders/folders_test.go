@@ -257,6 +257,8 @@ func TestDelete(t *testing.T) {
 			t.Errorf("deleted in spite of a failure: %v", err)
 		}
 		var told []string
+		w.chat("left", "u", "b", 1, 1, false)
+		w.chat("other", "u", "keep", 1, 1, false)
 		ids, err := w.s.Delete(ctx, "a", "u", func(_ *store.Tx, ids []string) error { told = ids; return nil })
 		if err != nil {
 			t.Fatal(err)
@@ -278,6 +280,12 @@ func TestDelete(t *testing.T) {
 			t.Fatal(err)
 		}
 		equal(t, "automations", kept, []string{"keep"})
+		rows, err = db.Query(ctx, "SELECT id FROM chat WHERE folder_id IS NOT NULL")
+		placed, err := store.Strings(rows, err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "chats in folders", placed, []string{"other"})
 	})
 }
 
@@ -395,5 +403,34 @@ func TestSharedWith(t *testing.T) {
 		check("x", nil)
 		grant("d", "user", "*", "write")
 		check("x", nil, "d write", "e write")
+	})
+}
+
+func TestAuthors(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		ctx, w := context.Background(), newWorld(t, db)
+		for _, id := range []string{"rows", "history", "list", "deleted", "none"} {
+			w.chat(id, "u", "a", 1, 1, false)
+		}
+		doc := func(id, text string) { w.exec("UPDATE chat SET chat = $2 WHERE id = $1", id, text) }
+		message := func(id, user, role string) {
+			w.exec("INSERT INTO chat_message (id, chat_id, user_id, role, created_at, updated_at) VALUES ($1, 'rows', $2, $3, 1, 1)", id, user, role)
+		}
+		message("m1", "z", "user")
+		message("m2", "u", "user")
+		message("m3", "u", "user")
+		message("m4", "x", "assistant")
+		doc("rows", `{"history":{"messages":{"m":{"role":"user","user_id":"stale"}}}}`)
+		doc("history", `{"history":{"messages":{"1":{"role":"user","user_id":"v"},"2":{"role":"user","user_id":" ","user":{"id":"c"}},"3":{"role":"user"},"4":{"role":"assistant","user_id":"x"}}}}`)
+		doc("list", `{"messages":[{"role":"user"},{"role":"user","user_id":"b"}]}`)
+		doc("deleted", `{"history":{"messages":{}},"messages":[{"role":"user"}]}`)
+		got, err := w.s.Authors(ctx, []string{"rows", "history", "list", "deleted", "none", "nope"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string][]string{"rows": {"u", "z"}, "history": {"c", "u", "v"}, "list": {"b", "u"}}
+		if !maps.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("got %v, want %v", got, want)
+		}
 	})
 }

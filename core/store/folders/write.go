@@ -41,8 +41,20 @@ type Change struct {
 }
 
 // Update changes a folder; store.ErrNotFound where there is none, store.ErrConflict where a sibling has just that name.
-func (s *Store) Update(ctx context.Context, id string, c Change) (*Folder, error) {
-	return s.edit(ctx, id, func(tx *store.Tx, f *Folder) error {
+func (s *Store) Update(ctx context.Context, id string, c Change) (f *Folder, err error) {
+	err = s.db.Tx(ctx, func(tx *store.Tx) error {
+		f, err = s.UpdateTx(ctx, tx, id, c)
+		return err
+	})
+	return f, err
+}
+
+// Tx runs f in a write transaction, for changes that go along with others.
+func (s *Store) Tx(ctx context.Context, f func(*store.Tx) error) error { return s.db.Tx(ctx, f) }
+
+// UpdateTx is Update within a transaction.
+func (s *Store) UpdateTx(ctx context.Context, tx *store.Tx, id string, c Change) (*Folder, error) {
+	return s.editTx(ctx, tx, id, func(f *Folder) error {
 		if c.Name != nil {
 			if err := nameIsFree(ctx, tx, f, *c.Name); err != nil {
 				return err
@@ -77,7 +89,7 @@ func nameIsFree(ctx context.Context, tx *store.Tx, f *Folder, name string) error
 
 // SetParent puts a folder below another, nil for the root. That the other exists is not asked.
 func (s *Store) SetParent(ctx context.Context, id string, parentID *string) (*Folder, error) {
-	return s.edit(ctx, id, func(_ *store.Tx, f *Folder) error {
+	return s.edit(ctx, id, func(f *Folder) error {
 		f.ParentID = parentID
 		return nil
 	})
@@ -85,27 +97,30 @@ func (s *Store) SetParent(ctx context.Context, id string, parentID *string) (*Fo
 
 // SetExpanded keeps whether the folder is shown open.
 func (s *Store) SetExpanded(ctx context.Context, id string, expanded bool) (*Folder, error) {
-	return s.edit(ctx, id, func(_ *store.Tx, f *Folder) error {
+	return s.edit(ctx, id, func(f *Folder) error {
 		f.IsExpanded = expanded
 		return nil
 	})
 }
 
-func (s *Store) edit(ctx context.Context, id string, change func(*store.Tx, *Folder) error) (*Folder, error) {
-	var f *Folder
-	err := s.db.Tx(ctx, func(tx *store.Tx) (err error) {
-		f, err = scan(tx.QueryRow(ctx, "SELECT "+columns+" FROM folder f WHERE f.id = $1"+tx.Dialect().ForUpdate(), id))
-		if err != nil {
-			return err
-		}
-		if err = change(tx, f); err != nil {
-			return err
-		}
+func (s *Store) edit(ctx context.Context, id string, change func(*Folder) error) (f *Folder, err error) {
+	err = s.db.Tx(ctx, func(tx *store.Tx) error {
+		f, err = s.editTx(ctx, tx, id, change)
+		return err
+	})
+	return f, err
+}
+
+func (s *Store) editTx(ctx context.Context, tx *store.Tx, id string, change func(*Folder) error) (*Folder, error) {
+	f, err := scan(tx.QueryRow(ctx, "SELECT "+columns+" FROM folder f WHERE f.id = $1"+tx.Dialect().ForUpdate(), id))
+	if err == nil {
+		err = change(f)
+	}
+	if err == nil {
 		f.UpdatedAt = s.now().Unix()
 		_, err = tx.Exec(ctx, "UPDATE folder SET parent_id = $2, name = $3, meta = $4, data = $5, is_expanded = $6, updated_at = $7 WHERE id = $1",
 			f.ID, f.ParentID, f.Name, jsonValue(f.Meta), jsonValue(f.Data), f.IsExpanded, f.UpdatedAt)
-		return err
-	})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("folder %s: %w", id, err)
 	}
@@ -132,8 +147,8 @@ func (s *Store) Root(ctx context.Context, list []*Folder) error {
 	return nil
 }
 
-// Delete removes an owner's folder, all below it, their grants and what automations hold of them, in one transaction with what more does for them (their
-// chats); it gives their ids, none where the owner has no such folder.
+// Delete removes an owner's folder, all below it and their grants, in one transaction with what more does (delete chats in
+// them). Chats and automations that are left have no folder then. It gives the ids, none where the owner has no such folder.
 func (s *Store) Delete(ctx context.Context, id, userID string, more func(tx *store.Tx, ids []string) error) (ids []string, err error) {
 	err = s.db.Tx(ctx, func(tx *store.Tx) (err error) {
 		if ids, err = subtree(ctx, tx, id, userID); err != nil || len(ids) == 0 {
@@ -146,14 +161,17 @@ func (s *Store) Delete(ctx context.Context, id, userID string, more func(tx *sto
 		if _, err = tx.Exec(ctx, "DELETE FROM access_grant WHERE resource_type = 'folder' AND resource_id IN "+in, args...); err != nil {
 			return err
 		}
-		in, args = store.In([]any{s.now().UnixNano(), userID}, ids)
-		if _, err = tx.Exec(ctx, "UPDATE automation SET folder_id = NULL, updated_at = $1 WHERE user_id = $2 AND folder_id IN "+in, args...); err != nil {
+		if more != nil {
+			if err = more(tx, ids); err != nil {
+				return err
+			}
+		}
+		if _, err = tx.Exec(ctx, "UPDATE chat SET folder_id = NULL WHERE folder_id IN "+in, args...); err != nil {
 			return err
 		}
-		if more != nil {
-			return more(tx, ids)
-		}
-		return nil
+		in, args = store.In([]any{s.now().UnixNano(), userID}, ids)
+		_, err = tx.Exec(ctx, "UPDATE automation SET folder_id = NULL, updated_at = $1 WHERE user_id = $2 AND folder_id IN "+in, args...)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("delete folder %s: %w", id, err)
