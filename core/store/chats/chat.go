@@ -154,6 +154,7 @@ type NewChat struct {
 	TimerAt   *int64
 	CreatedAt int64
 	UpdatedAt int64
+	Author    *Author // to whom all messages are attributed; nil leaves them as they are
 }
 
 // Insert makes a chat and the rows of its messages.
@@ -193,6 +194,9 @@ func (s *Store) build(n NewChat) (*Chat, *messages) {
 	}
 	clean := Clean(n.Doc)
 	doc := openDocument(clean)
+	if n.Author != nil && doc.attribute(*n.Author) {
+		clean = doc.doc()
+	}
 	c := &Chat{ID: n.ID, UserID: n.UserID, Title: CleanText(doc.title()), Doc: clean, FolderID: n.FolderID, Meta: n.Meta, Variables: n.Variables,
 		Archived: n.Archived, Pinned: &n.Pinned, CurrentMessageID: n.Current, TimerAt: n.TimerAt, CreatedAt: n.CreatedAt, UpdatedAt: n.UpdatedAt, LastReadAt: &now}
 	if c.CurrentMessageID == nil {

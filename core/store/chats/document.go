@@ -13,13 +13,38 @@ type document struct {
 	msgs    *messages
 }
 
+// openDocument reads a document in one pass.
 func openDocument(d jsondoc.Doc) *document {
-	doc := &document{top: jsondoc.Open(d), msgs: &messages{at: map[string]int{}}}
-	if h := doc.top.Get("history"); h.Kind() == '{' {
-		doc.history = jsondoc.Open(h)
-		doc.msgs = skimMessages(doc.history.Get("messages"))
+	doc := &document{top: &jsondoc.Obj{}, msgs: &messages{at: map[string]int{}}}
+	b := []byte(trim(d))
+	if !isObject(b) {
+		return doc
 	}
+	walk(b, 0, func(n []byte, start int) int {
+		var end int
+		if string(n) == "history" && start < len(b) && b[start] == '{' {
+			doc.history = &jsondoc.Obj{}
+			end = doc.openHistory(b, start)
+		} else {
+			end = endValue(b, start)
+		}
+		doc.top.Set(name(n), b[start:end:end])
+		return end
+	})
 	return doc
+}
+
+func (d *document) openHistory(b []byte, i int) int {
+	return walk(b, i, func(n []byte, start int) int {
+		var end int
+		if string(n) == "messages" {
+			d.msgs, end = messagesAt(b, start)
+		} else {
+			end = endValue(b, start)
+		}
+		d.history.Set(name(n), b[start:end:end])
+		return end
+	})
 }
 
 // doc writes the document in one pass.

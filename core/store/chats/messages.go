@@ -19,32 +19,52 @@ func (m *message) object() bool { return isObject(m.raw) }
 
 // parse reads the members of m.raw.
 func (m *message) parse() {
+	if b := []byte(m.raw); isObject(m.raw) {
+		m.parseAt(b, 0)
+	}
+}
+
+// parseAt reads the message that starts at i, sets raw, and gives the index after it.
+func (m *message) parseAt(b []byte, i int) int {
 	m.id, m.role, m.parent, m.children, m.timestamp, m.userID, m.user, m.meta, m.done, m.output = nil, nil, nil, nil, nil, nil, nil, nil, nil, nil
-	each(m.raw, func(n []byte, v jsondoc.Doc) bool {
+	if i >= len(b) || b[i] != '{' {
+		end := endValue(b, i)
+		m.raw = b[i:end:end]
+		return end
+	}
+	end := walk(b, i, func(n []byte, start int) int {
+		end := endValue(b, start)
+		var to *jsondoc.Doc
 		switch string(n) {
 		case "id":
-			m.id = v
+			to = &m.id
 		case "role":
-			m.role = v
+			to = &m.role
 		case "parentId":
-			m.parent = v
+			to = &m.parent
 		case "childrenIds":
-			m.children = v
+			to = &m.children
 		case "timestamp":
-			m.timestamp = v
+			to = &m.timestamp
 		case "user_id":
-			m.userID = v
+			to = &m.userID
 		case "user":
-			m.user = v
+			to = &m.user
 		case "meta":
-			m.meta = v
+			to = &m.meta
 		case "done":
-			m.done = v
+			to = &m.done
 		case "output":
-			m.output = v
+			to = &m.output
+		default:
+			return end
 		}
-		return true
+		*to = b[start:end:end]
+		return end
 	})
+	end = min(end, len(b))
+	m.raw = b[i:end:end]
+	return end
 }
 
 // set replaces or adds a member.
@@ -89,16 +109,33 @@ type messages struct {
 }
 
 func skimMessages(d jsondoc.Doc) *messages {
-	ms := &messages{at: map[string]int{}}
-	if !isObject(trim(d)) {
-		return ms
-	}
-	ms.list = make([]message, 0, 64)
-	each(d, func(n []byte, v jsondoc.Doc) bool {
-		ms.put(name(n), n, v)
-		return true
-	})
+	d = trim(d)
+	ms, _ := messagesAt(d, 0)
 	return ms
+}
+
+// messagesAt reads the messages of the object that starts at i and gives the index after it.
+func messagesAt(b []byte, i int) (*messages, int) {
+	ms := &messages{}
+	if i >= len(b) || b[i] != '{' {
+		ms.at = map[string]int{}
+		return ms, endValue(b, i)
+	}
+	ms.list = make([]message, 0, 8+(len(b)-i)/4096)
+	ms.at = make(map[string]int, cap(ms.list))
+	end := walk(b, i, func(n []byte, start int) int {
+		ms.list = append(ms.list, message{key: name(n), rawKey: n})
+		m := &ms.list[len(ms.list)-1]
+		end := m.parseAt(b, start)
+		if at, ok := ms.at[m.key]; ok {
+			ms.list[at] = *m
+			ms.list = ms.list[:len(ms.list)-1]
+		} else {
+			ms.at[m.key] = len(ms.list) - 1
+		}
+		return end
+	})
+	return ms, end
 }
 
 func (ms *messages) put(key string, rawKey []byte, v jsondoc.Doc) {

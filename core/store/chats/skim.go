@@ -106,6 +106,31 @@ func each(d jsondoc.Doc, f func(name []byte, value jsondoc.Doc) bool) {
 	}
 }
 
+// walk is each for callers that go into values themselves: f gets where a value starts and gives where it ends. It
+// gives the index after the object that opens at i.
+func walk(b []byte, i int, f func(name []byte, start int) (end int)) int {
+	i = space(b, i+1)
+	for i < len(b) && b[i] == '"' {
+		start := i
+		i = endString(b, i)
+		name := b[start+1 : i-1]
+		i = space(b, i)
+		if i >= len(b) || b[i] != ':' {
+			return len(b)
+		}
+		v := space(b, i+1)
+		if i = f(name, v); i <= v {
+			return len(b)
+		}
+		i = space(b, i)
+		if i >= len(b) || b[i] != ',' {
+			break
+		}
+		i = space(b, i+1)
+	}
+	return i + 1
+}
+
 // items walks the elements of an array.
 func items(d jsondoc.Doc, f func(value jsondoc.Doc) bool) {
 	b := []byte(d)
