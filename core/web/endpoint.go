@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/galleychat/galley/core/auth"
@@ -18,9 +19,12 @@ type Endpoint struct {
 	Level   auth.Level
 	Summary string // one line in the API's description
 	MaxBody int64  // bytes; 0 means the router's
-	in      *plan
-	out     reflect.Type // nil where the answer is not a JSON value of one type
-	run     func(c *Call, body requestBody) error
+	// ReadTimeout is how long the body may pause while it is read, 0 means a minute. WriteTimeout is how long the answer
+	// may take from the handler's start, 0 means for ever.
+	ReadTimeout, WriteTimeout time.Duration
+	in                        *plan
+	out                       reflect.Type // nil where the answer is not a JSON value of one type
+	run                       func(c *Call, body requestBody) error
 }
 
 // JSON declares an operation that answers with the JSON of what h returns. Out may be jsondoc.Doc (passed through), Raw
@@ -73,26 +77,41 @@ func (c *Call) raw(v Raw) error {
 	if v.Status == 0 {
 		v.Status = http.StatusOK
 	}
-	return writeBody(c.W, v.Status, v.Type, v.Body)
+	var kind []string
+	if v.Type != "" {
+		kind = []string{v.Type}
+	}
+	return writeBody(c.W, v.Status, kind, v.Body)
 }
 
 // handler is the order of checks: the body's syntax, the caller, the fields, then the work.
 func (e *Endpoint) handler(r *Router, route *Route, group func(*Error) *Error) http.HandlerFunc {
 	limit := e.MaxBody
-	if limit == 0 {
+	switch {
+	case limit != 0:
+	case e.in.form != nil:
+		limit = r.o.MaxUpload
+	default:
 		limit = r.o.MaxBody
 	}
 	return func(w http.ResponseWriter, req *http.Request) {
 		c := &Call{W: w, R: req, Log: r.o.Logger, route: route}
+		if e.WriteTimeout > 0 {
+			c.writeDeadline(e.WriteTimeout)
+		}
+		defer c.close()
 		err := e.serve(r, c, limit)
 		if err == nil {
 			return
 		}
-		if rw, ok := w.(*response); ok && rw.status != 0 {
+		if rw, ok := w.(*response); ok && rw.sent() {
 			if req.Context().Err() == nil {
 				r.o.Logger.WarnContext(req.Context(), "answer broken off", "pattern", route.Path, "error", err, "request_id", RequestID(req.Context()))
 			}
 			return
+		}
+		if rw, ok := w.(*response); ok {
+			rw.reset()
 		}
 		r.fail(c, group, err)
 	}
@@ -101,8 +120,11 @@ func (e *Endpoint) handler(r *Router, route *Route, group func(*Error) *Error) h
 func (e *Endpoint) serve(r *Router, c *Call, limit int64) error {
 	var body requestBody
 	if e.in.body != nil {
+		stop := c.readDeadline(e.ReadTimeout)
 		var err error
-		if body, err = readBody(c.W, c.R, limit); err != nil {
+		body, err = readBody(c.W, c.R, limit)
+		stop()
+		if err != nil {
 			return err
 		}
 	}
@@ -112,6 +134,16 @@ func (e *Endpoint) serve(r *Router, c *Call, limit int64) error {
 			return err
 		}
 		c.Principal = p
+	}
+	if e.in.form != nil {
+		// after the caller is known, unlike JSON: a stranger shall not fill the disk
+		stop := c.readDeadline(e.ReadTimeout)
+		form, err := c.readForm(limit, r.o.UploadDir)
+		stop()
+		if err != nil {
+			return err
+		}
+		body.form = form
 	}
 	return e.run(c, body)
 }
@@ -162,6 +194,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) (requestBody,
 	var tooBig *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooBig):
+		w.Header().Set("Connection", "close")
 		return requestBody{}, tooLarge
 	case err != nil:
 		return requestBody{}, Because(http.StatusBadRequest, "There was an error parsing the body", err)

@@ -2,17 +2,15 @@ package web
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 type contextKey int
@@ -27,91 +25,118 @@ func RequestID(ctx context.Context) string {
 	return id
 }
 
-// response counts what is written, and knows whether the header went out.
-type response struct {
-	http.ResponseWriter
-	status  int
-	written int64
+// requestContext is a request's context with its id.
+type requestContext struct {
+	context.Context
+	id string
 }
 
-func (w *response) WriteHeader(code int) {
-	if w.status == 0 && code >= 200 {
-		w.status = code
+func (c *requestContext) Value(key any) any {
+	if key == keyRequestID {
+		return c.id
 	}
-	w.ResponseWriter.WriteHeader(code)
+	return c.Context.Value(key)
 }
 
-func (w *response) Write(b []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
-	n, err := w.ResponseWriter.Write(b)
-	w.written += int64(n)
-	return n, err
+// exchange is all that a request needs, so that it takes one piece of memory.
+type exchange struct {
+	w        response
+	ctx      requestContext
+	idHeader [1]string
 }
-
-// ReadFrom keeps the kernel's copy (sendfile) for files.
-func (w *response) ReadFrom(r io.Reader) (int64, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
-	n, err := io.Copy(w.ResponseWriter, r)
-	w.written += n
-	return n, err
-}
-
-// Unwrap lets http.ResponseController reach the connection: flushes, deadlines, hijacking.
-func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// Flush sends what is buffered.
-func (w *response) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
 
 // frame is what every request goes through: request id, CORS, observer, recovery from panics, log.
 func (r *Router) frame(route *Route, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(raw http.ResponseWriter, req *http.Request) {
-		w := &response{ResponseWriter: raw}
-		id := req.Header.Get("X-Request-Id")
-		if !validRequestID(id) {
-			id = uuid.NewString()
-		}
-		ctx := context.WithValue(req.Context(), keyRequestID, id)
+		x := &exchange{w: response{ResponseWriter: raw, header: raw.Header(), compress: r.o.Compress}}
+		x.ctx = requestContext{Context: req.Context(), id: requestID(req)}
+		x.idHeader[0] = x.ctx.id
+		req = req.WithContext(&x.ctx)
 		var done func(int, int64)
 		if route != nil && route.observer != nil {
-			ctx, done = route.observer.Begin(req.WithContext(ctx))
+			var ctx context.Context
+			if ctx, done = route.observer.Begin(req); ctx != req.Context() {
+				req = req.WithContext(ctx)
+			}
 		}
-		inner := req.WithContext(ctx)
-		w.Header().Set("X-Request-Id", id)
-		start := time.Now()
+		w := &x.w
+		w.req = req
+		w.header["X-Request-Id"] = x.idHeader[:]
+		w.fix(r.o.Headers)
+		debugging := r.o.Logger.Enabled(req.Context(), slog.LevelDebug)
+		var start time.Time
+		if debugging {
+			start = time.Now()
+		}
+		finished := false
 		defer func() {
-			if p := recover(); p != nil {
-				r.recovered(w, inner, id, p)
+			var broken bool
+			if !finished {
+				broken = r.recovered(w, req, recover())
+			}
+			if broken {
+				w.drop()
+			} else {
+				w.finish()
 			}
 			if done != nil {
 				done(w.status, w.written)
 			}
-			if r.o.Logger.Enabled(ctx, slog.LevelDebug) {
-				r.o.Logger.DebugContext(ctx, "request", "method", req.Method, "path", req.URL.Path, "status", w.status, "bytes", w.written,
-					"duration", time.Since(start), "request_id", id)
+			if debugging {
+				r.o.Logger.DebugContext(req.Context(), "request", "method", req.Method, "path", req.URL.Path, "status", w.status, "bytes", w.written,
+					"duration", time.Since(start), "request_id", x.ctx.id)
+			}
+			if broken {
+				panic(http.ErrAbortHandler) // the connection breaks, so that nobody takes the answer for whole
 			}
 		}()
-		if r.cors(w, inner) {
-			return
+		if !r.cors(w.header, w, req) {
+			next(w, req)
 		}
-		next(w, inner)
+		finished = true
 	})
 }
 
-func (r *Router) recovered(w *response, req *http.Request, id string, p any) {
+// recovered answers a request whose handler has panicked, and says whether its connection must be broken instead.
+func (r *Router) recovered(w *response, req *http.Request, p any) bool {
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-		panic(p)
+		return true
 	}
+	id := RequestID(req.Context())
 	r.o.Logger.ErrorContext(req.Context(), "panic in a request", "method", req.Method, "path", req.URL.Path, "request_id", id,
 		"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-	if w.status != 0 {
-		// The answer has begun: break the connection, so that nobody takes it for whole.
-		panic(http.ErrAbortHandler)
+	if w.sent() {
+		return true
 	}
+	w.reset()
 	WriteError(w, &Error{Status: http.StatusInternalServerError, Detail: "Internal Server Error (request " + id + ")"})
+	return false
+}
+
+// requestID is the id that a proxy has given a request, or a new UUID. It names a request in logs and is no secret.
+func requestID(req *http.Request) string {
+	if v := req.Header["X-Request-Id"]; len(v) > 0 && validRequestID(v[0]) {
+		return v[0]
+	}
+	var b [16]byte
+	for i := 0; i < 16; i += 8 {
+		n := rand.Uint64()
+		for j := range 8 {
+			b[i+j] = byte(n >> (8 * j))
+		}
+	}
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	var out [36]byte
+	hex.Encode(out[0:8], b[0:4])
+	out[8] = '-'
+	hex.Encode(out[9:13], b[4:6])
+	out[13] = '-'
+	hex.Encode(out[14:18], b[6:8])
+	out[18] = '-'
+	hex.Encode(out[19:23], b[8:10])
+	out[23] = '-'
+	hex.Encode(out[24:36], b[10:16])
+	return string(out[:])
 }
 
 func validRequestID(id string) bool {
@@ -126,36 +151,14 @@ func validRequestID(id string) bool {
 	return true
 }
 
-// cors answers a preflight request and sets the headers that let pages of other origins read the answer.
-func (r *Router) cors(w http.ResponseWriter, req *http.Request) bool {
-	origin := req.Header.Get("Origin")
-	if origin == "" || len(r.o.CORS) == 0 {
-		return false
-	}
-	if !slices.Contains(r.o.CORS, "*") && !slices.Contains(r.o.CORS, origin) {
-		return false
-	}
-	h := w.Header()
-	h.Set("Access-Control-Allow-Origin", origin)
-	h.Set("Access-Control-Allow-Credentials", "true")
-	h.Add("Vary", "Origin")
-	if req.Method != http.MethodOptions || req.Header.Get("Access-Control-Request-Method") == "" {
-		return false
-	}
-	h.Set("Access-Control-Allow-Methods", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
-	if want := req.Header.Get("Access-Control-Request-Headers"); want != "" {
-		h.Set("Access-Control-Allow-Headers", want)
-	}
-	h.Set("Access-Control-Max-Age", "600")
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.WriteHeader(http.StatusOK)
-	_, _ = io.WriteString(w, "OK")
-	return true
-}
-
+// isJSONType follows Python's email.message, which FastAPI asks: parameters are ignored, and what has not exactly one
+// slash is text/plain.
 func isJSONType(ct string) bool {
+	if ct == "application/json" {
+		return true
+	}
 	ct, _, _ = strings.Cut(ct, ";")
 	ct = strings.ToLower(strings.TrimSpace(ct))
-	main, sub, ok := strings.Cut(ct, "/")
-	return ok && main == "application" && (sub == "json" || strings.HasSuffix(sub, "+json"))
+	sub, ok := strings.CutPrefix(ct, "application/")
+	return ok && !strings.Contains(sub, "/") && (sub == "json" || strings.HasSuffix(sub, "+json"))
 }

@@ -71,6 +71,7 @@ const (
 	kindList
 	kindMap
 	kindDecoder
+	kindUpload
 )
 
 // form is the plan of a struct read from a JSON object.
@@ -88,6 +89,7 @@ var (
 	typeDict      = reflect.TypeFor[Dict]()
 	typeList      = reflect.TypeFor[List]()
 	typeExtra     = reflect.TypeFor[Extra]()
+	typeUpload    = reflect.TypeFor[Upload]()
 	typeForbid    = reflect.TypeFor[Forbid]()
 	typeDecoder   = reflect.TypeFor[Decoder]()
 	typeOptional  = reflect.TypeFor[optional]()
@@ -219,6 +221,8 @@ func newFieldOf(t reflect.Type, tag reflect.StructTag) *field {
 	switch {
 	case reflect.PointerTo(t).Implements(typeDecoder):
 		fl.kind = kindDecoder
+	case t == typeUpload:
+		fl.kind = kindUpload
 	case t == typeDoc:
 		fl.kind = kindDoc
 	case t == typeDict:

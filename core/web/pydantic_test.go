@@ -27,6 +27,7 @@ type outcome struct {
 	OK     json.RawMessage `json:"ok"`
 	Status int             `json:"status"`
 	Errors [][]any         `json:"errors"`
+	Detail string          `json:"detail"`
 }
 
 func loadTable[I any](t *testing.T, name string) table[I] {

@@ -39,31 +39,40 @@ var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 // maxPooled is the largest buffer kept for later answers, so that one big answer does not stay in memory.
 const maxPooled = 1 << 18
 
+// release gives a buffer back, unless it has grown too large to be kept.
+func release(b *bytes.Buffer) {
+	if b.Cap() <= maxPooled {
+		buffers.Put(b)
+	}
+}
+
+var typeJSON = []string{"application/json"}
+
 // WriteJSON answers with a status and a JSON body.
 func WriteJSON(w http.ResponseWriter, status int, v any) error {
 	if d, ok := v.(jsondoc.Doc); ok {
 		if len(d) == 0 {
 			d = jsondoc.Doc("null")
 		}
-		return writeBody(w, status, "application/json", d)
+		return writeBody(w, status, typeJSON, d)
 	}
 	b := buffers.Get().(*bytes.Buffer)
 	b.Reset()
-	defer func() {
-		if b.Cap() <= maxPooled {
-			buffers.Put(b)
-		}
-	}()
+	defer release(b)
 	if err := json.MarshalWrite(b, v, marshalOptions); err != nil {
 		return err
 	}
-	return writeBody(w, status, "application/json", b.Bytes())
+	return writeBody(w, status, typeJSON, b.Bytes())
 }
 
-func writeBody(w http.ResponseWriter, status int, kind string, body []byte) error {
+// writeBody answers with a whole body. A type that the handler has set stays.
+func writeBody(w http.ResponseWriter, status int, kind []string, body []byte) error {
 	h := w.Header()
-	if h.Get("Content-Type") == "" && kind != "" {
-		h.Set("Content-Type", kind)
+	if h["Content-Type"] == nil && kind != nil {
+		h["Content-Type"] = kind
+	}
+	if rw, ok := w.(*response); ok {
+		return rw.whole(status, body)
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
@@ -71,14 +80,23 @@ func writeBody(w http.ResponseWriter, status int, kind string, body []byte) erro
 	return err
 }
 
-// WriteError answers with an error in the reference's form.
+// WriteError answers with an error in the reference's form. What a handler has set of the answer that it did not give
+// is taken back.
 func WriteError(w http.ResponseWriter, err error) {
 	var e *Error
 	if !errors.As(err, &e) {
 		e = &Error{Status: http.StatusInternalServerError, Detail: "Internal Server Error"}
 	}
+	h := w.Header()
+	for _, k := range [...]string{"Content-Length", "Content-Encoding", "Content-Disposition", "Etag", "Last-Modified", "Cache-Control", "Accept-Ranges"} {
+		delete(h, k)
+	}
+	if rw, ok := w.(*response); ok {
+		rw.fix(rw.fixed)
+	}
+	h["Content-Type"] = typeJSON
 	for k, v := range e.Header {
-		w.Header()[k] = v
+		h[k] = v
 	}
 	if ps, ok := e.Detail.(Problems); ok {
 		_ = WriteJSON(w, e.Status, struct {

@@ -22,7 +22,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/galleychat/galley/core/auth"
 )
@@ -51,8 +50,14 @@ type Options struct {
 	Observe  func(method, pattern string) Observer // nil for none; called once per route at registration
 	Fallback http.Handler                          // answers what no route matches: the frontend
 	MaxBody  int64                                 // bytes of a request body where a route sets no other; 0 means 64 MiB
-	CORS     []string                              // allowed origins; "*" for any
-	Version  string                                // in openapi.json
+	// MaxUpload is MaxBody for forms with files; 0 means 1 GiB. UploadDir is where files wait until their request is
+	// answered, best on the file system they will be kept on; "" is the system's folder for temporary files.
+	MaxUpload int64
+	UploadDir string
+	CORS      []string    // allowed origins; "*" for any
+	Version   string      // in openapi.json
+	Compress  bool        // gzip JSON and text for clients that are not on this machine
+	Headers   http.Header // of every answer; keys in canonical form
 }
 
 // Router serves the endpoints of its modules and hands everything else to the fallback.
@@ -63,8 +68,11 @@ type Router struct {
 	bySpec  map[string]*Route
 	wide    map[string]*choice
 	noSlash map[string]bool // paths that exist only with a slash at the end
-	heads   map[string]bool
+	heads   *http.ServeMux  // HEAD: only what is declared for it, unlike ServeMux's rule; nil for none
 	miss    http.Handler
+
+	patterns  []string // all that the muxes have
+	anyOrigin bool
 }
 
 // Route is a registered endpoint.
@@ -86,10 +94,14 @@ func New(o Options) *Router {
 	if o.MaxBody == 0 {
 		o.MaxBody = 64 << 20
 	}
+	if o.MaxUpload == 0 {
+		o.MaxUpload = 1 << 30
+	}
 	if o.Fallback == nil {
 		o.Fallback = http.HandlerFunc(notThere)
 	}
-	r := &Router{o: o, mux: http.NewServeMux(), bySpec: map[string]*Route{}, wide: map[string]*choice{}, noSlash: map[string]bool{}, heads: map[string]bool{}}
+	r := &Router{o: o, mux: http.NewServeMux(), bySpec: map[string]*Route{}, wide: map[string]*choice{}, noSlash: map[string]bool{},
+		anyOrigin: slices.Contains(o.CORS, "*")}
 	r.miss = r.frame(nil, o.Fallback.ServeHTTP)
 	return r
 }
@@ -105,12 +117,86 @@ func notThere(w http.ResponseWriter, r *http.Request) {
 // Mount registers a module below a prefix such as "/api/v1/chats". Like the ServeMux below it panics on patterns that
 // conflict, which a test over all modules shows.
 func (r *Router) Mount(prefix string, m Module) {
-	m.Routes(&Group{router: r, prefix: prefix, module: m.Name()})
+	g := &Group{prefix: prefix, module: m.Name()}
+	m.Routes(g)
+	for _, en := range g.entries {
+		r.register(en)
+	}
 }
 
-// Handle registers a plain handler at a pattern, outside the declarations: Socket.IO, static files, metrics.
+// TryMount is Mount for modules that are not known to fit: plugins. If a pattern is malformed or conflicts with one that
+// is there, or a declaration is wrong, nothing is registered and the error says why. Like Mount it is not for a router
+// that serves already: make another and put it in its place.
+func (r *Router) TryMount(prefix string, m Module) (err error) {
+	g := &Group{prefix: prefix}
+	if err := catch(func() { g.module = m.Name(); m.Routes(g) }); err != nil {
+		return fmt.Errorf("web: declarations of %s: %w", g.module, err)
+	}
+	var patterns []string
+	wide := map[string]bool{}
+	specs := map[string]bool{}
+	for _, en := range g.entries {
+		spec := en.route.Method + " " + en.route.Path
+		if r.bySpec[spec] != nil || specs[spec] {
+			return fmt.Errorf("web: %s is registered twice", spec)
+		}
+		specs[spec] = true
+		if en.wide != "" && (wide[en.wide] || r.wide[en.wide] != nil) {
+			continue
+		}
+		wide[en.wide] = true
+		patterns = append(patterns, en.pattern())
+	}
+	if err := r.Conflict(patterns...); err != nil {
+		return err
+	}
+	for _, en := range g.entries {
+		r.register(en)
+	}
+	return nil
+}
+
+// Conflict says which of the patterns ("GET /a/{id}", as ServeMux writes them) is malformed or conflicts with another
+// or with one that is registered; nil if all fit.
+func (r *Router) Conflict(patterns ...string) error {
+	muxes := map[bool]*http.ServeMux{false: http.NewServeMux(), true: http.NewServeMux()}
+	try := func(p string) error {
+		return catch(func() { muxes[strings.HasPrefix(p, "HEAD ")].Handle(p, http.NotFoundHandler()) })
+	}
+	for _, p := range r.patterns {
+		if err := try(p); err != nil {
+			return err
+		}
+	}
+	for _, p := range patterns {
+		if err := try(p); err != nil {
+			return fmt.Errorf("web: pattern %q: %w", p, err)
+		}
+	}
+	return nil
+}
+
+// catch makes an error of a panic of f.
+func catch(f func()) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+	}()
+	f()
+	return nil
+}
+
+// Handle registers a plain handler at a pattern, outside the declarations: Socket.IO, static files, metrics. A pattern
+// for GET or for all methods gets HEAD too.
 func (r *Router) Handle(pattern string, h http.Handler) {
-	r.mux.Handle(pattern, r.frame(nil, h.ServeHTTP))
+	framed := r.frame(nil, h.ServeHTTP)
+	r.handle(pattern, framed)
+	if p, ok := strings.CutPrefix(pattern, "GET "); ok {
+		r.handle("HEAD "+p, framed)
+	} else if !strings.Contains(pattern, " ") {
+		r.handle("HEAD "+pattern, framed)
+	}
 }
 
 // Routes are all registered endpoints, in order.
@@ -118,10 +204,10 @@ func (r *Router) Routes() []*Route { return r.routes }
 
 // Group registers the endpoints of a module.
 type Group struct {
-	router *Router
-	prefix string
-	module string
-	errors func(*Error) *Error
+	prefix  string
+	module  string
+	errors  func(*Error) *Error
+	entries []entry
 }
 
 // Errors has f change each error of this group before it is written: modules with an envelope of their own.
@@ -151,38 +237,72 @@ func (g *Group) Add(pattern string, e *Endpoint, options ...Option) {
 		o(&reg)
 	}
 	full := g.prefix + rel
-	route := &Route{Module: g.module, Method: method, Path: full, Level: e.Level, Endpoint: e, segments: strings.Split(full, "/")}
-	r := g.router
-	spec := method + " " + full
+	en := entry{
+		route:  &Route{Module: g.module, Method: method, Path: full, Level: e.Level, Endpoint: e, segments: strings.Split(full, "/")},
+		errors: g.errors,
+	}
+	if reg.wide != "" {
+		wideMethod, wideRel, _ := strings.Cut(reg.wide, " ")
+		en.wide = muxPattern(wideMethod, g.prefix+wideRel)
+	}
+	g.entries = append(g.entries, en)
+}
+
+// entry is an endpoint about to be registered.
+type entry struct {
+	route  *Route
+	wide   string
+	errors func(*Error) *Error
+}
+
+// pattern is the one that the mux gets.
+func (en *entry) pattern() string {
+	if en.wide != "" {
+		return en.wide
+	}
+	return muxPattern(en.route.Method, en.route.Path)
+}
+
+func (r *Router) register(en entry) {
+	route := en.route
+	spec := route.Method + " " + route.Path
 	if r.bySpec[spec] != nil {
 		panic("web: " + spec + " is registered twice")
 	}
 	r.bySpec[spec] = route
 	r.routes = append(r.routes, route)
 	if r.o.Observe != nil {
-		route.observer = r.o.Observe(method, full)
+		route.observer = r.o.Observe(route.Method, route.Path)
 	}
-	if strings.HasSuffix(full, "/") && !strings.Contains(full, "{") {
-		r.noSlash[strings.TrimSuffix(full, "/")] = true
+	if strings.HasSuffix(route.Path, "/") && !strings.Contains(route.Path, "{") {
+		r.noSlash[strings.TrimSuffix(route.Path, "/")] = true
 	}
-	if method == http.MethodHead {
-		r.heads[full] = true
-	}
-	h := r.frame(route, e.handler(r, route, g.errors))
-	if reg.wide == "" {
-		r.mux.Handle(muxPattern(method, full), h)
+	h := r.frame(route, route.Endpoint.handler(r, route, en.errors))
+	if en.wide == "" {
+		r.handle(en.pattern(), h)
 		return
 	}
-	wideMethod, wideRel, _ := strings.Cut(reg.wide, " ")
-	wide := muxPattern(wideMethod, g.prefix+wideRel)
-	c := r.wide[wide]
+	c := r.wide[en.wide]
 	if c == nil {
 		c = &choice{miss: r.miss}
-		r.wide[wide] = c
-		r.mux.Handle(wide, c)
+		r.wide[en.wide] = c
+		r.handle(en.wide, c)
 	}
 	c.routes = append(c.routes, route)
 	c.handlers = append(c.handlers, h)
+}
+
+// handle gives a pattern to the mux of its method.
+func (r *Router) handle(pattern string, h http.Handler) {
+	if strings.HasPrefix(pattern, "HEAD ") {
+		if r.heads == nil {
+			r.heads = http.NewServeMux()
+		}
+		r.heads.Handle(pattern, h)
+	} else {
+		r.mux.Handle(pattern, h)
+	}
+	r.patterns = append(r.patterns, pattern)
 }
 
 func muxPattern(method, p string) string {
@@ -232,12 +352,23 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	p := req.URL.Path
 	switch {
 	// ServeMux would redirect these; the reference's answer to each is the frontend's
-	case p == "" || p[0] != '/' || !clean(p), r.noSlash[p],
-		req.Method == http.MethodHead && !r.heads[p]:
+	case p == "" || p[0] != '/' || !clean(p), len(r.noSlash) > 0 && r.noSlash[p]:
 		r.miss.ServeHTTP(w, req)
+	case req.Method == http.MethodHead:
+		r.serveHead(w, req)
 	default:
 		r.mux.ServeHTTP(w, req)
 	}
+}
+
+func (r *Router) serveHead(w http.ResponseWriter, req *http.Request) {
+	if r.heads != nil {
+		if _, pattern := r.heads.Handler(req); pattern != "" {
+			r.heads.ServeHTTP(w, req)
+			return
+		}
+	}
+	r.miss.ServeHTTP(w, req)
 }
 
 // clean says whether ServeMux would leave the path as it is.
@@ -255,50 +386,6 @@ func clean(p string) bool {
 // Finish registers the fallback and the API's own description. Call it once all modules are mounted.
 func (r *Router) Finish() {
 	r.mux.Handle("/", r.miss)
-}
-
-// Call is a request being answered.
-type Call struct {
-	W         http.ResponseWriter
-	R         *http.Request
-	Principal *auth.Principal // nil on public endpoints and for strangers on optional ones
-	Log       *slog.Logger
-	status    int
-	route     *Route
-}
-
-// Context is the request's: cancelled when the client goes.
-func (c *Call) Context() context.Context { return c.R.Context() }
-
-// Status sets the status of a successful answer, 200 otherwise.
-func (c *Call) Status(code int) { c.status = code }
-
-// Header is the answer's header.
-func (c *Call) Header() http.Header { return c.W.Header() }
-
-// UserID is the caller's id, "" for a stranger.
-func (c *Call) UserID() string {
-	if c.Principal == nil {
-		return ""
-	}
-	return c.Principal.ID
-}
-
-// IsAdmin says whether the caller is an administrator.
-func (c *Call) IsAdmin() bool { return c.Principal != nil && c.Principal.IsAdmin() }
-
-// ClientIP is the address of the caller, without its port.
-func (c *Call) ClientIP() string {
-	host := c.R.RemoteAddr
-	if i := strings.LastIndexByte(host, ':'); i >= 0 {
-		host = host[:i]
-	}
-	return strings.Trim(host, "[]")
-}
-
-// Detached is a context that lives on after the request, with its values (trace, request id), and at most d.
-func (c *Call) Detached(d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(c.R.Context()), d)
 }
 
 // FindRoute gives the route of "METHOD /full/path", nil where there is none.

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -55,7 +56,7 @@ func (door) Authorize(r *http.Request, _ auth.Level) (*auth.Principal, error) {
 }
 
 func newRouter() *Router {
-	r := New(Options{Auth: door{}, MaxBody: 1 << 10})
+	r := New(Options{Auth: door{}, MaxBody: 1 << 10, Logger: quiet()})
 	r.Mount("/api/v1/things", testModule{})
 	r.Finish()
 	return r
@@ -128,3 +129,5 @@ func TestPanicBecomes500(t *testing.T) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -6,7 +6,7 @@ or {"errors": [[type, loc, msg, ctx, input], ...]}, where the input is left out 
 """
 import asyncio, json, math, pathlib
 from typing import Any, Literal, Optional
-from fastapi import Body, Cookie, FastAPI, Header, Query, Request
+from fastapi import Body, Cookie, FastAPI, File, Form, Header, Query, Request, UploadFile
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -188,6 +188,21 @@ BODIES = [[None, ''], ['application/json', ''], ['application/json', ' '], ['app
           ['application/vnd.api+json', OK], ['application/problem+json; a=b', OK], ['application/jsonx', OK], ['text/json', OK], [' application/json ', OK], ['application/json, text/plain', OK], ['application / json', OK], ['application/json/x', OK], ['application', OK],
           ['json', OK], ['application/+json', OK], ['application/octet-stream', 'null'], ['text/plain', '{'], ['application/json', '{'], [None, '{']]
 
+def part(name, value, filename=None, kind=None, more=''):
+    name = '' if name is None else f'; name="{name}"'
+    filename = '' if filename is None else f'; filename="{filename}"'
+    return f'--b\r\nContent-Disposition: form-data{name}{filename}\r\n' + (f'Content-Type: {kind}\r\n' if kind else '') + more + f'\r\n{value}\r\n'
+
+
+MULTI = 'multipart/form-data; boundary=b'
+URLENC = 'application/x-www-form-urlencoded'
+FILE = part('file', 'hello', 'a.txt', 'text/plain')
+FORMS = [[None, ''], [MULTI, ''], [MULTI, '--b--\r\n'], [MULTI, FILE + '--b--\r\n'], [MULTI, FILE + part('note', 'x') + part('n', '3') + '--b--\r\n'], [MULTI, FILE + part('note', '') + part('n', '') + '--b--\r\n'],
+         [MULTI, part('file', 'text') + part('n', 'x') + '--b--\r\n'], [MULTI, part('file', '') + '--b--\r\n'], [MULTI, part('file', '', '', 'application/octet-stream') + '--b--\r\n'], [MULTI, FILE + part('file', 'second', 'b.bin') + part('n', '1') + part('n', '2') + '--b--\r\n'],
+         [MULTI, part('note', 'é') + part('note', '2') + part('n', '5') + '--b--\r\n'], [MULTI, part('files', 'x', 'x.txt') + part('files', 'text') + '--b--\r\n'], [MULTI, part('file', 'x', 'dir/é.txt') + '--b--\r\n'], [MULTI, part('n', '2', 'n.txt') + FILE + '--b--\r\n'],
+         [MULTI, part(None, 'x') + '--b--\r\n'], ['multipart/form-data', FILE + '--b--\r\n'], [MULTI, 'junk'], ['multipart/form-data; boundary="b"', FILE + '--b--\r\n'], ['Multipart/Form-Data; boundary=b', FILE + '--b--\r\n'], [MULTI, part('note', 'y' * (1 << 20) + 'y') + '--b--\r\n'],
+         [URLENC, 'n=3&note=a+b%C3%A9'], [URLENC, 'n=&note='], [URLENC, 'n=1&n=2&file=x&files=1&files=2'], [URLENC, ''], [URLENC + '; charset=utf-8', 'n=7;note=z'], [URLENC, 'n=%zz'], ['application/json', '{"n":1}'], [None, 'n=1'], [URLENC, 'note=' + 'y' * (1 << 20)]]
+
 SYNTAX_BASE = ' {"a": [1, -2.5e+3, true, null, "x\\n\\u00e9é😀", {}, []], "b": {"c": false}} '
 SYNTAX = ['', ' ', 'nul', 'tru', 'True', 'None', 'NaN', 'nan', 'Infinity', '-Infinity', '+1', '01', '-', '-a', '1.', '.5', '1e', '1e+', '1.e3', '0x1', '1 2', '"', '"\\', '"\\x"', '"\\u', '"\\u12"', '"\\u12G4"', '"\\ud800', '"\\ud800\\u"', '"\\ud800\\uzzzz"', '"\\ud800\\u0041"', '"\n"', '"\t"', '"\x00"', '"\x7f"',
           "'a'", '{', '{"a"', '{"a"}', '{"a":', '{"a":}', '{"a":1', '{"a":1,', '{"a":1,}', '{"a":1 "b"', '{,}', '{a:1}', '{1:2}', "{'a':1}", '{"a":1}}', '[', '[1', '[1,', '[1,]', '[,]', '[1 2]', '[1}', '[}', '{]', ']', '}', ',', ':', '[1,,2]', '{"a"::1}', '{"a":1,,}', '{"a" 1}',
@@ -277,6 +292,35 @@ async def main():
             headers = [] if ctype is None else [(b'content-type', ctype.encode())]
             bodies.add(name, outcome(*await call('POST', '/b/' + name, headers=headers, body=body.encode())))
     bodies.write('bodies.json', BODIES)
+
+    def shown(f):
+        return f and {'name': f.filename.rsplit('/', 1)[-1], 'type': f.content_type, 'size': f.size, 'text': f.file.read().decode()}
+
+    @app.post('/m/file')
+    async def m_file(file: UploadFile = File(...), note: Optional[str] = Form(None), n: int = Form(7)):
+        return Response(dumps({'file': shown(file), 'note': note, 'n': n}))
+
+    @app.post('/m/opt')
+    async def m_opt(file: Optional[UploadFile] = File(None), n: int = Form(...)):
+        return Response(dumps({'file': shown(file), 'n': n}))
+
+    @app.post('/m/list')
+    async def m_list(files: list[UploadFile] = File(...)):
+        return Response(dumps({'files': [shown(f) for f in files]}))
+
+    @app.post('/m/text')
+    async def m_text(n: int = Form(...), note: str = Form('d')):
+        return Response(dumps({'n': n, 'note': note}))
+
+    forms = Table()
+    for name in ['file', 'opt', 'list', 'text']:
+        for ctype, body in FORMS:
+            headers = [] if ctype is None else [(b'content-type', ctype.encode())]
+            o = outcome(*await call('POST', '/m/' + name, headers=headers, body=body.encode()))
+            if o.get('status', 0) >= 400:
+                o['detail'] = json.loads((await call('POST', '/m/' + name, headers=headers, body=body.encode()))[1])['detail']
+            forms.add(name, o)
+    forms.write('forms.json', [[c, b.replace('y' * (1 << 20), '<1MiB>')] for c, b in FORMS])
 
     texts = SYNTAX + [SYNTAX_BASE[:i] for i in range(len(SYNTAX_BASE))] + [SYNTAX_BASE[:i] + c + SYNTAX_BASE[i + 1:] for i in range(len(SYNTAX_BASE)) for c in '"}],:x\\']
     rows = []
