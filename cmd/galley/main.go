@@ -1,0 +1,100 @@
+// Command galley serves the HTTP API of Open WebUI, and its web interface once that is installed.
+//
+// This file only takes the command line apart; each command has a file of its own.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/galleychat/galley/core/app"
+	"github.com/galleychat/galley/core/config"
+)
+
+// Exit codes.
+const (
+	exitOK      = 0
+	exitFailure = 1 // something went wrong while running
+	exitUsage   = 2 // the command line or a setting cannot be used; nothing was started
+)
+
+// program is what commands are given of their surroundings.
+type program struct {
+	lookup config.LookupFunc
+	out    io.Writer // answers
+	errs   io.Writer // logs and errors
+}
+
+// command is one word of the command line.
+type command struct {
+	name  string // "up", or two words: "frontend install"
+	args  string // after the name, for the help
+	short string // one line
+	long  string // for -h
+	group string
+	flags []flagGroup
+	run   func(ctx context.Context, p *program, in *input) error
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first signal ends the context; from then on signals have their usual effect, so that a second one ends the
+	// process at once.
+	context.AfterFunc(ctx, stop)
+	p := &program{lookup: os.LookupEnv, out: os.Stdout, errs: os.Stderr}
+	code := p.main(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// main runs a command line and gives the exit code.
+func (p *program) main(ctx context.Context, args []string) int {
+	err := p.dispatch(ctx, args)
+	var usage *usageError
+	var setting *app.SettingError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage), errors.As(err, &setting):
+		fmt.Fprintln(p.errs, "galley:", inFlags(err, args))
+		return exitUsage
+	}
+	fmt.Fprintln(p.errs, "galley:", err)
+	return exitFailure
+}
+
+func (p *program) dispatch(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		writeHelp(p.errs)
+		return &usageError{"which command?"}
+	}
+	switch args[0] {
+	case "help", "-h", "-help", "--help":
+		return p.help(args[1:])
+	case "-v", "-version", "--version":
+		args = []string{"version"}
+	}
+	cmd, rest := find(args)
+	if cmd == nil {
+		return &usageError{fmt.Sprintf("there is no command %q; galley help lists them", unknown(args))}
+	}
+	in, err := cmd.parse(p.lookup, rest)
+	if errors.Is(err, errHelp) {
+		cmd.writeHelp(p.out)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return cmd.run(ctx, p, in)
+}
+
+// usageError is a command line that cannot be used.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }

@@ -1,0 +1,266 @@
+// Package app is the composition root: it opens what the server is made of in the right order, lists the modules of the
+// API, serves, and stops everything in the reverse order.
+//
+// Order of the start: settings of the process, listener, folders and key, database, settings, accounts and sessions,
+// realtime, providers, modules, router. Order of the stop: not ready any more, chat turns, listener and requests, sockets,
+// modules, background work, database, telemetry.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/galleychat/galley/core/access"
+	"github.com/galleychat/galley/core/auth/session"
+	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/frontend"
+	"github.com/galleychat/galley/core/llm"
+	"github.com/galleychat/galley/core/obs"
+	"github.com/galleychat/galley/core/realtime"
+	"github.com/galleychat/galley/core/store"
+	"github.com/galleychat/galley/core/store/users"
+	"github.com/galleychat/galley/core/web"
+)
+
+// App is a server with all its parts.
+type App struct {
+	Config   Config
+	Env      *config.Env
+	Obs      *obs.Obs
+	Log      *slog.Logger
+	DB       *store.DB
+	Settings *config.Settings
+	Users    *users.Store
+	Access   *access.Access
+	Sessions *session.Sessions
+	LLM      *llm.Registry
+	Realtime *realtime.Server
+	Site     *frontend.Site
+	Router   *web.Router
+
+	ready      atomic.Bool
+	parts      []any // what has a Start, Drain or Stop, in the order of the start
+	background sync.WaitGroup
+	life       context.Context // of background work
+	cancel     context.CancelFunc
+	closed     sync.Once
+}
+
+// Starter is a part with work to do before requests are served. ctx ends with the process.
+type Starter interface {
+	Start(ctx context.Context) error
+}
+
+// Runner is a part that works in the background until ctx ends.
+type Runner interface{ Run(ctx context.Context) }
+
+// Drainer is a part with work in flight that outlives the request that began it, such as chat turns: Drain takes no more
+// of it and waits; when ctx ends, the rest is given up and stored as far as it has come.
+type Drainer interface {
+	Drain(ctx context.Context) error
+}
+
+// Stopper is a part that is to be ended before the database is closed.
+type Stopper interface {
+	Stop(ctx context.Context) error
+}
+
+// Open makes an App: when it returns, requests can be answered. Errors that come of bad settings are a [*SettingError].
+func Open(ctx context.Context, c Config) (a *App, err error) {
+	a = &App{Config: c, Env: c.Env}
+	a.life, a.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close(context.Background()))
+		}
+	}()
+	if err := a.openObs(); err != nil {
+		return a, err
+	}
+	if err := a.openStore(ctx); err != nil {
+		return a, err
+	}
+	if err := a.openIdentity(ctx); err != nil {
+		return a, err
+	}
+	if err := a.openLLM(); err != nil {
+		return a, err
+	}
+	if a.Site, err = frontend.New(frontend.Options{DataDir: a.Env.DataDir, BuildDir: a.Env.FrontendDir, StaticDir: a.Env.StaticDir}); err != nil {
+		return a, err
+	}
+	if err := a.openRouter(); err != nil {
+		return a, err
+	}
+	a.observeParts()
+	return a, a.start()
+}
+
+func (a *App) openObs() (err error) {
+	out := a.Config.Log
+	if out == nil {
+		out = os.Stderr
+	}
+	if a.Obs, err = obs.New(obs.Options{Config: a.Config.Obs, Output: out, Version: a.Config.Version, Revision: a.Config.Revision}); err != nil {
+		return &SettingError{Err: err}
+	}
+	a.Log = a.Obs.Log
+	return nil
+}
+
+func (a *App) openStore(ctx context.Context) error {
+	if err := prepareFolders(a.Env); err != nil {
+		return &SettingError{Err: err}
+	}
+	created, err := a.Env.LoadSecretKey()
+	if err != nil {
+		return &SettingError{Err: err}
+	}
+	if created {
+		a.Log.Info("new secret key", "file", a.Env.SecretKeyFile)
+	}
+	db := a.Env.Database
+	a.DB, err = store.Open(ctx, db.URL, store.Options{
+		PoolSize: db.PoolSize, PoolRecycle: db.PoolRecycle, BusyTimeout: db.BusyTimeout, Synchronous: db.Synchronous,
+		PostgresSchema: db.Schema, Hook: a.queryHook(db.URL),
+	})
+	if err != nil {
+		if strings.HasPrefix(err.Error(), "DATABASE_URL:") {
+			return &SettingError{Err: err}
+		}
+		return fmt.Errorf("open database: %w", err)
+	}
+	if a.Settings, err = config.Load(ctx, a.DB, a.Env, config.Options{Log: a.Log}); err != nil {
+		if errors.As(err, new(*config.VarError)) {
+			return &SettingError{Err: err}
+		}
+		return err
+	}
+	a.parts = append(a.parts, a.Settings)
+	return nil
+}
+
+func (a *App) openIdentity(ctx context.Context) (err error) {
+	a.Users = users.New(a.DB)
+	a.Users.SetActiveInterval(a.Env.ActiveInterval)
+	a.Access = access.New(a.DB, a.Settings)
+	if a.Sessions, err = session.New(ctx, session.Options{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env}); err != nil {
+		return err
+	}
+	ws := a.Env.WebSocket
+	a.Realtime = realtime.New(realtime.Options{
+		Authenticate: a.socketUser, Logger: a.Log, AllowOrigin: a.allowOrigin,
+		AllowPolling: !ws.Enabled, NoWebSocket: !ws.Enabled,
+		PingInterval: ws.PingInterval, PingTimeout: ws.PingTimeout,
+	})
+	a.Sessions.SetRealtime(a.Realtime)
+	admin, err := a.Sessions.MakeAdmin(ctx)
+	if err != nil {
+		return fmt.Errorf("WEBUI_ADMIN_EMAIL: %w", err)
+	}
+	if admin != nil {
+		a.Log.Info("administrator made", "email", admin.Email)
+	}
+	return nil
+}
+
+// socketUser resolves the token of a Socket.IO session.
+func (a *App) socketUser(ctx context.Context, token string) (realtime.User, bool) {
+	p, err := a.Sessions.ByToken(ctx, token)
+	if err != nil || p == nil {
+		return realtime.User{}, false
+	}
+	return realtime.User{ID: p.ID, Name: p.Name, Role: p.Role, Extra: p}, true
+}
+
+func (a *App) allowOrigin(origin string) bool {
+	return slices.Contains(a.Env.CORSOrigins, "*") || slices.Contains(a.Env.CORSOrigins, origin)
+}
+
+func (a *App) openRouter() error {
+	limit := a.Env.MaxBody
+	if limit == 0 {
+		limit = math.MaxInt64
+	}
+	a.Router = web.New(web.Options{
+		Auth: a.Sessions, Logger: a.Log, Observe: a.observeRoute(), Fallback: a.Site, MaxBody: limit,
+		CORS: a.Env.CORSOrigins, Version: config.Version,
+	})
+	modules, err := a.modules()
+	if err != nil {
+		return err
+	}
+	for _, m := range modules {
+		a.Router.Mount(m.prefix, m.module)
+		a.parts = append(a.parts, m.module)
+	}
+	a.Router.Handle("GET /metrics", a.Obs.MetricsHandler())
+	a.Router.Handle("/ws/socket.io", a.Realtime)
+	a.Router.Handle("/ws/socket.io/", a.Realtime)
+	a.Router.Finish()
+	return nil
+}
+
+// start has the parts begin their work.
+func (a *App) start() error {
+	for _, p := range a.parts {
+		if s, ok := p.(Starter); ok {
+			if err := s.Start(a.life); err != nil {
+				return err
+			}
+		}
+		if r, ok := p.(Runner); ok {
+			a.run(r)
+		}
+	}
+	return nil
+}
+
+// run runs a part in the background until the App is closed.
+func (a *App) run(r Runner) { a.background.Go(func() { r.Run(a.life) }) }
+
+// Close ends all parts and the database. It is for an App that serves no requests any more. Later calls do nothing.
+func (a *App) Close(ctx context.Context) (err error) {
+	a.closed.Do(func() { err = a.close(ctx) })
+	return err
+}
+
+func (a *App) close(ctx context.Context) error {
+	var errs []error
+	for _, p := range slices.Backward(a.parts) {
+		if s, ok := p.(Stopper); ok {
+			errs = append(errs, s.Stop(ctx))
+		}
+	}
+	a.cancel()
+	a.background.Wait()
+	if a.Users != nil {
+		errs = append(errs, a.Users.FlushActive(ctx))
+	}
+	if a.LLM != nil {
+		a.LLM.Client().CloseIdle()
+	}
+	if a.DB != nil {
+		errs = append(errs, a.DB.Close())
+	}
+	if a.Obs != nil {
+		// Telemetry comes last and has a moment of its own, so that what the end of the process did is sent too.
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		errs = append(errs, a.Obs.Shutdown(last))
+	}
+	return errors.Join(errs...)
+}
+
+// Handler answers requests.
+func (a *App) Handler() http.Handler { return a.Router }

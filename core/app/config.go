@@ -1,0 +1,89 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/obs"
+)
+
+// Config is all that a process is told before it starts.
+type Config struct {
+	Env *config.Env
+	Obs obs.Config
+
+	// Demo offers the built-in demo model (GALLEY_DEMO, default false).
+	Demo bool
+	// Grace is how long the end of the process may take: running chat turns and requests have until then
+	// (GALLEY_SHUTDOWN_TIMEOUT in seconds, default 8 s, which is within what Docker allows).
+	Grace time.Duration
+
+	Version  string    // of the program, for metrics and traces
+	Revision string    // commit it was built from
+	Log      io.Writer // where log lines go; nil means standard error
+	// Ready is called once requests are being answered, with the address as a URL; nil for none.
+	Ready func(a *App, url string)
+}
+
+// defaultGrace stays below the ten seconds after which Docker kills a container.
+const defaultGrace = 8 * time.Second
+
+// SettingError says that what the process was told cannot be used; nothing was started.
+type SettingError struct{ Err error }
+
+// Error is one line, however many settings are wrong.
+func (e *SettingError) Error() string {
+	return strings.Join(strings.FieldsFunc(e.Err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}
+
+// Unwrap gives the cause.
+func (e *SettingError) Unwrap() error { return e.Err }
+
+// ReadConfig reads a Config through lookup (os.LookupEnv, with flags laid over it). The error is a [*SettingError] that
+// names every variable that cannot be used.
+func ReadConfig(lookup config.LookupFunc) (Config, error) {
+	env, err := config.ReadEnv(lookup)
+	observe, obsErr := obs.ConfigFromEnv(lookup)
+	c := Config{Env: env, Obs: observe, Grace: defaultGrace}
+	errs := []error{err, obsErr}
+	if v, ok := lookup("GALLEY_DEMO"); ok && v != "" {
+		on, err := strconv.ParseBool(v)
+		if err != nil {
+			errs = append(errs, &config.VarError{Name: "GALLEY_DEMO", Value: v, Want: "true or false"})
+		}
+		c.Demo = on
+	}
+	if v, ok := lookup("GALLEY_SHUTDOWN_TIMEOUT"); ok && v != "" {
+		s, err := strconv.ParseFloat(v, 64)
+		if err != nil || s < 0 || s > 86400 {
+			errs = append(errs, &config.VarError{Name: "GALLEY_SHUTDOWN_TIMEOUT", Value: v, Want: "a number of seconds from 0 to 86400"})
+		}
+		c.Grace = time.Duration(s * float64(time.Second))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return c, &SettingError{Err: err}
+	}
+	if err := env.Finish(); err != nil {
+		return c, &SettingError{Err: err}
+	}
+	return c, nil
+}
+
+// prepareFolders makes the data folder, so that an unusable one is told as such rather than as a database's failure.
+func prepareFolders(env *config.Env) error {
+	if err := os.MkdirAll(env.DataDir, 0o755); err != nil {
+		return fmt.Errorf("DATA_DIR: %w", err)
+	}
+	if env.FrontendDir != "" {
+		if _, err := os.Stat(env.FrontendDir); err != nil {
+			return fmt.Errorf("FRONTEND_BUILD_DIR: %w", err)
+		}
+	}
+	return nil
+}

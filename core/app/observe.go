@@ -1,0 +1,93 @@
+package app
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/galleychat/galley/core/llm"
+	"github.com/galleychat/galley/core/obs"
+	"github.com/galleychat/galley/core/store"
+	"github.com/galleychat/galley/core/web"
+)
+
+// observeParts adds what the parts can tell of themselves to the metrics.
+func (a *App) observeParts() {
+	m := a.Obs.Metrics
+	if m == nil {
+		return
+	}
+	for name, pool := range a.DB.Pools() {
+		if err := m.DB(name, pool); err != nil {
+			a.Log.Warn("no metrics of a database pool", "pool", name, "error", err)
+		}
+	}
+	m.Sockets(a.Realtime.Count)
+}
+
+// queryHook traces queries; nil, which costs nothing, while traces are off.
+func (a *App) queryHook(url string) store.Hook {
+	t := a.Obs.Tracer
+	if t == nil {
+		return nil
+	}
+	system := "postgresql"
+	if strings.HasPrefix(url, "sqlite") {
+		system = "sqlite"
+	}
+	return func(ctx context.Context, text string) (context.Context, func(error)) {
+		ctx, span := t.Query(ctx, system, text)
+		return ctx, func(err error) {
+			span.Fail(err)
+			span.End()
+		}
+	}
+}
+
+// observeRoute gives each route its series and spans; nil while both are off.
+func (a *App) observeRoute() func(method, pattern string) web.Observer {
+	if a.Obs.Metrics == nil && a.Obs.Tracer == nil {
+		return nil
+	}
+	return func(method, pattern string) web.Observer {
+		return &routeObserver{series: a.Obs.Metrics.HTTP(pattern, method), tracer: a.Obs.Tracer, name: method + " " + pattern}
+	}
+}
+
+type routeObserver struct {
+	series *obs.HTTPRoute
+	tracer *obs.Tracer
+	name   string
+}
+
+// Begin implements web.Observer.
+func (o *routeObserver) Begin(r *http.Request) (context.Context, func(status int, written int64)) {
+	ctx, span := o.tracer.Server(r, o.name)
+	o.series.Start()
+	begin, in := time.Now(), r.ContentLength
+	return ctx, func(status int, written int64) {
+		o.series.Done(status, time.Since(begin), in, written)
+		span.Status(status)
+		span.End()
+	}
+}
+
+// llmObserver records calls to providers.
+type llmObserver struct{ metrics *obs.Metrics }
+
+// Request implements llm.Observer.
+func (o llmObserver) Request(provider, model string) llm.Call {
+	return &llmCall{o.metrics.LLM(provider, model).Start()}
+}
+
+type llmCall struct{ obs.LLMCall }
+
+// Done implements llm.Call.
+func (c *llmCall) Done(t llm.Tokens, err error) { c.LLMCall.Done(t.Prompt, t.Completion, err) }
+
+// TurnStarted counts a chat turn; call what it returns at its end. It is what the turn engine is told to call.
+func (a *App) TurnStarted() (done func()) {
+	a.Obs.Metrics.TurnStarted()
+	return a.Obs.Metrics.TurnDone
+}
