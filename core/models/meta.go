@@ -264,11 +264,15 @@ type Params struct {
 	ControlsSet bool `json:"-"`
 }
 
+// Validate implements web.Validator; it notes whether there are controls.
+func (p *Params) Validate(_ web.Loc, raw jsondoc.Doc) web.Problems {
+	p.ControlsSet = raw.Get("model_controls") != nil
+	return nil
+}
+
 // ParseParams reads a params object.
 func ParseParams(raw jsondoc.Doc, loc web.Loc) (Params, web.Problems) {
-	p, ps := web.BindDoc[Params](raw.Or(jsondoc.Doc("{}")), loc)
-	p.ControlsSet = raw.Kind() == '{' && raw.Get("model_controls") != nil
-	return p, ps
+	return web.BindDoc[Params](raw.Or(jsondoc.Doc("{}")), loc)
 }
 
 // JSON is the object as it is kept.

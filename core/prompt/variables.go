@@ -306,13 +306,14 @@ func plainText(v jsondoc.Doc) string {
 	return string(v)
 }
 
-// RenderChat puts the values of a chat's variables into a system prompt. Values that do not fit render as nothing.
-func RenderChat(system string, values jsondoc.Doc) string {
+// RenderChat puts the values of a chat's variables into a system prompt. Where one does not fit (or, with required set, a
+// required one is missing) all render as nothing.
+func RenderChat(system string, values jsondoc.Doc, required bool) string {
 	if !strings.Contains(system, "chat.variables.") {
 		return system
 	}
 	// An error means that no value can be trusted: all mentions are emptied.
-	texts, _ := ChatVariables(system, values, true)
+	texts, _ := ChatVariables(system, values, required)
 	return replaceAll(chatVariable, system, func(key string) string { return texts[key] })
 }
 
