@@ -23,6 +23,7 @@ type Endpoint struct {
 	// may take from the handler's start, 0 means for ever.
 	ReadTimeout, WriteTimeout time.Duration
 	in                        *plan
+	pc                        uintptr      // of the handler, for its name
 	out                       reflect.Type // nil where the answer is not a JSON value of one type
 	run                       func(c *Call, body requestBody) error
 }
@@ -30,7 +31,7 @@ type Endpoint struct {
 // JSON declares an operation that answers with the JSON of what h returns. Out may be jsondoc.Doc (passed through), Raw
 // (any content), Done (h has answered itself) or any value.
 func JSON[In, Out any](level auth.Level, h func(*Call, In) (Out, error)) *Endpoint {
-	e := &Endpoint{Level: level, in: compile(reflect.TypeFor[In]()), out: reflect.TypeFor[Out]()}
+	e := &Endpoint{Level: level, in: compile(reflect.TypeFor[In]()), out: reflect.TypeFor[Out](), pc: reflect.ValueOf(h).Pointer()}
 	e.run = func(c *Call, body requestBody) error {
 		var in In
 		if ps := e.in.bind(reflect.ValueOf(&in).Elem(), c.R, body); len(ps) > 0 {
