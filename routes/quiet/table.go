@@ -1,0 +1,132 @@
+package quiet
+
+import (
+	"net/http"
+
+	"github.com/galleychat/galley/core/auth"
+	"github.com/galleychat/galley/core/web"
+)
+
+// row says what requests to paths of a tag are answered with.
+type row struct {
+	tag    string
+	level  auth.Level
+	answer answer
+	paths  string
+}
+
+var (
+	list     = give(`[]`)
+	page     = give(`{"items":[],"total":0}`)
+	missing  = refuse(http.StatusNotFound, web.TextNotFound)
+	unknown  = refuse(http.StatusNotFound, "Not found")
+	missing1 = refuse(http.StatusUnauthorized, web.TextNotFound) // functions
+	off      = refuse(http.StatusForbidden, web.TextUnauthorized)
+	denied   = refuse(http.StatusUnauthorized, web.TextUnauthorized)
+	noApps   = refuse(http.StatusNotFound, "Apps are disabled")
+	noChan   = refuse(http.StatusForbidden, "Channels is disabled")
+	noNotes  = refuse(http.StatusForbidden, "Notes is disabled")
+	noSkill  = refuse(http.StatusNotFound, "Skill not found")
+	noExport = refuse(http.StatusForbidden, "Export permission required")
+)
+
+// table is what the reference 0.12.4 answers, with nothing in its database, while these features are off: channels, notes,
+// memories, calendars, automations, apps, plugins (tools and functions) and user webhooks (notifications).
+var table = []row{
+	{"tools", auth.Verified, list, "/tools/ /tools/list"},
+	{"tools", auth.Verified, list.but(denied), "/tools/export"},
+	{"tools", auth.Verified, missing, "/tools/id/{id} /tools/id/{id}/valves /tools/id/{id}/valves/spec /tools/id/{id}/valves/user /tools/id/{id}/valves/user/spec"},
+	{"tools", auth.Verified, refuse(http.StatusNotFound, "Tool not found"), "/tools/id/{id}/specs"},
+	{"tools", auth.Verified, unknown, "/tools/id/{id}/history"},
+
+	{"functions", auth.Verified, list, "/functions/"},
+	{"functions", auth.Admin, list, "/functions/list /functions/export"},
+	{"functions", auth.Admin, missing1, "/functions/id/{id} /functions/id/{id}/valves /functions/id/{id}/valves/spec"},
+	{"functions", auth.Verified, missing1, "/functions/id/{id}/valves/user /functions/id/{id}/valves/user/spec"},
+	{"functions", auth.Admin, unknown, "/functions/id/{id}/history"},
+
+	{"skills", auth.Verified, list, "/skills/"},
+	{"skills", auth.Verified, page, "/skills/list"},
+	{"skills", auth.Verified, list.but(noExport), "/skills/export"},
+	{"skills", auth.Verified, missing, "/skills/id/{id}"},
+	{"skills", auth.Verified, noSkill, "/skills/id/{id}/files /skills/id/{id}/history"},
+
+	{"prompts", auth.Verified, list, "/prompts/ /prompts/tags"},
+	{"prompts", auth.Verified, page, "/prompts/list"},
+	{"prompts", auth.Verified, missing, "/prompts/id/{prompt_id} /prompts/id/{prompt_id}/history"},
+
+	{"knowledge", auth.Verified, page, "/knowledge/ /knowledge/search"},
+	{"knowledge", auth.Verified, give(`{"items":[],"directories":[],"breadcrumbs":[],"total":0}`), "/knowledge/search/files"},
+	{"knowledge", auth.Admin, page, "/knowledge/external/connections"},
+	{"knowledge", auth.Admin, missing, "/knowledge/external/connections/{id} /knowledge/{id}/export"},
+	{"knowledge", auth.Verified, missing, "/knowledge/{id} /knowledge/{id}/files/pending"},
+	{"knowledge", auth.Verified, refuse(http.StatusBadRequest, web.TextNotFound), "/knowledge/{id}/files"},
+
+	{"channels", auth.Verified, noChan, "/channels/ /channels/list /channels/users/{user_id} /channels/{id} /channels/{id}/members /channels/{id}/messages " +
+		"/channels/{id}/messages/pinned /channels/{id}/messages/{message_id} /channels/{id}/messages/{message_id}/data /channels/{id}/messages/{message_id}/thread " +
+		"/channels/webhooks/{webhook_id}/profile/image /channels/{id}/webhooks"},
+	{"channels", auth.Verified, noApps, "/channels/{channel_id}/apps"},
+
+	{"apps", auth.Verified, noApps, "/apps"},
+	{"apps", auth.Admin, noApps, "/apps/{app_id}"},
+
+	{"notes", auth.Verified, noNotes, "/notes/ /notes/pinned /notes/search /notes/{id} /notes/{id}/chat /notes/{id}/chats"},
+
+	{"memories", auth.Verified, missing, "/memories/"},
+
+	{"notifications", auth.Verified, missing, "/notifications/events /notifications/targets"},
+
+	{"calendars", auth.Verified, off, "/calendars/ /calendars/events /calendars/events/search /calendars/events/{event_id} /calendars/{calendar_id}"},
+
+	{"automations", auth.Verified, off, "/automations/list /automations/{id} /automations/{id}/runs"},
+
+	{"evaluations", auth.Admin, give(`{"entries":[]}`), "/evaluations/leaderboard"},
+	{"evaluations", auth.Admin, list, "/evaluations/feedbacks/models /evaluations/feedbacks/all/ids /evaluations/feedbacks/all/export"},
+	{"evaluations", auth.Verified, page, "/evaluations/feedbacks/user"},
+	{"evaluations", auth.Admin, page, "/evaluations/feedbacks/list"},
+	{"evaluations", auth.Verified, missing, "/evaluations/feedback/{id}"},
+
+	{"audio", auth.Verified, give(`{"models":[]}`), "/audio/models"},
+	{"audio", auth.Verified, give(`{"voices":[]}`), "/audio/voices"},
+
+	{"images", auth.Verified, list, "/images/models"}, // the reference names OpenAI's, whatever the switch says
+
+	{"pipelines", auth.Admin, give(`{"data":[]}`), "/pipelines/list"},
+	{"pipelines", auth.Admin, refuse(http.StatusNotFound, "Pipeline not found"), "/pipelines/"},
+
+	{"terminals", auth.Verified, list, "/terminals/"},
+}
+
+// under are the paths that ServeMux takes only below a wider pattern.
+var under = map[string]string{"/channels/users/{user_id}": "/channels/{a}/{b}"}
+
+// feature is a switch among the features of /api/config that belongs to a tag.
+type feature struct{ flag, tag string }
+
+// features are off for as long as their tag is not built; where what is missing is a part of the chat turn, the tag is
+// "turn" and the name of that part.
+var features = []feature{
+	{"enable_plugins", "plugins"},
+	{"enable_tools", "tools"},
+	{"enable_functions", "functions"},
+	{"enable_tool_servers", "tool_servers"},
+	{"enable_direct_integrations", "tool_servers"},
+	{"enable_terminal_servers", "terminals"},
+	{"enable_channels", "channels"},
+	{"enable_encrypted_channels", "channels"},
+	{"enable_apps", "apps"},
+	{"enable_notes", "notes"},
+	{"enable_memories", "memories"},
+	{"enable_calendar", "calendars"},
+	{"enable_automations", "automations"},
+	{"enable_user_webhooks", "notifications"},
+	{"enable_message_rating", "evaluations"},
+	{"enable_admin_analytics", "analytics"},
+	{"enable_image_generation", "images"},
+	{"enable_web_search", "retrieval"},
+	{"enable_web_search_confirmation", "retrieval"},
+	{"enable_google_drive_integration", "retrieval"},
+	{"enable_onedrive_integration", "retrieval"},
+	{"enable_code_interpreter", "turn.code_interpreter"},
+	{"enable_subagents", "turn.subagents"},
+}
