@@ -208,3 +208,8 @@ func DeleteAll(ctx context.Context, q store.Querier) error {
 	}
 	return nil
 }
+
+// ReadAll reads all models for a change within a transaction.
+func ReadAll(ctx context.Context, tx *store.Tx) ([]models.Row, error) {
+	return collect(tx.Query(ctx, "SELECT "+columns+" FROM model"+order(tx)+tx.Dialect().ForUpdate()))
+}
