@@ -60,7 +60,8 @@ func (c *Call) Detached(d time.Duration) (context.Context, context.CancelFunc) {
 // bodyPause is how long a body may pause where the endpoint says nothing.
 const bodyPause = time.Minute
 
-// readDeadline has the reading of the body fail if it pauses for longer than d, until stop is called.
+// readDeadline has the reading of the body fail if it pauses for longer than d, until stop is called: only where the
+// body was read, or else net/http would wait for its rest.
 func (c *Call) readDeadline(d time.Duration) (stop func()) {
 	if c.R.ContentLength == 0 || c.R.Body == nil || c.R.Body == http.NoBody {
 		return func() {}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"reflect"
 	"strings"
 	"time"
@@ -123,11 +124,10 @@ func (e *Endpoint) serve(r *Router, c *Call, limit int64) error {
 	if e.in.body != nil {
 		stop := c.readDeadline(e.ReadTimeout)
 		var err error
-		body, err = readBody(c.W, c.R, limit)
-		stop()
-		if err != nil {
+		if body, err = readBody(c.W, c.R, limit); err != nil {
 			return err
 		}
+		stop()
 	}
 	if e.Level != auth.Public && r.o.Auth != nil {
 		p, err := r.o.Auth.Authorize(c.R, e.Level)
@@ -140,10 +140,10 @@ func (e *Endpoint) serve(r *Router, c *Call, limit int64) error {
 		// after the caller is known, unlike JSON: a stranger shall not fill the disk
 		stop := c.readDeadline(e.ReadTimeout)
 		form, err := c.readForm(limit, r.o.UploadDir)
-		stop()
 		if err != nil {
 			return err
 		}
+		stop()
 		body.form = form
 	}
 	return e.run(c, body)
@@ -172,15 +172,26 @@ func (r *Router) fail(c *Call, group func(*Error) *Error, err error) {
 
 var errBody = Fail(http.StatusBadRequest, "There was an error parsing the body")
 
+// readFailed is the answer to a body that could not be read to its end; its connection is of no more use.
+func readFailed(w http.ResponseWriter, err error, detail any) *Error {
+	w.Header().Set("Connection", "close")
+	var tooBig *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooBig):
+		return Fail(http.StatusRequestEntityTooLarge, "Request body is too large")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return Because(http.StatusRequestTimeout, "Request timeout", err)
+	}
+	return Because(http.StatusBadRequest, detail, err)
+}
+
 // readBody reads a body and checks its syntax, whoever sends it.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) (requestBody, error) {
 	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
 		return requestBody{}, nil
 	}
-	tooLarge := Fail(http.StatusRequestEntityTooLarge, "Request body is too large")
 	if r.ContentLength > limit {
-		w.Header().Set("Connection", "close")
-		return requestBody{}, tooLarge
+		return requestBody{}, readFailed(w, &http.MaxBytesError{Limit: limit}, nil)
 	}
 	var b []byte
 	var err error
@@ -192,13 +203,9 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) (requestBody,
 	} else {
 		b, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	}
-	var tooBig *http.MaxBytesError
 	switch {
-	case errors.As(err, &tooBig):
-		w.Header().Set("Connection", "close")
-		return requestBody{}, tooLarge
 	case err != nil:
-		return requestBody{}, Because(http.StatusBadRequest, "There was an error parsing the body", err)
+		return requestBody{}, readFailed(w, err, errBody.Detail)
 	case len(b) == 0:
 		return requestBody{}, nil
 	}

@@ -54,18 +54,14 @@ func (c *Call) readForm(limit int64, dir string) (*formData, error) {
 
 func (c *Call) formError(err error) error {
 	var e *Error
-	var tooBig *http.MaxBytesError
 	var storage *storageError
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &e), errors.As(err, &storage):
 		return err
-	case errors.As(err, &tooBig):
-		c.W.Header().Set("Connection", "close")
-		return Fail(http.StatusRequestEntityTooLarge, "Request body is too large")
 	}
-	return Because(http.StatusBadRequest, "Invalid multipart data.", err)
+	return readFailed(c.W, err, "Invalid multipart data.")
 }
 
 // counter counts what is read.
