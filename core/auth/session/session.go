@@ -30,8 +30,10 @@ const (
 	TextHuman            = "A human session is required."
 )
 
-// Realtime is told to end the live connections of accounts; core/realtime's Server is one.
+// Realtime is told of changes that concern the live connections of accounts; core/realtime's Server is one.
 type Realtime interface {
+	// Emit sends an event to a room; that of an account is "user:" and its id.
+	Emit(room, event string, payload any, except ...string) error
 	// DisconnectUser ends all connections of an account and gives their number.
 	DisconnectUser(userID string) int
 }
@@ -84,6 +86,7 @@ func New(ctx context.Context, o Options) (*Sessions, error) {
 		return nil, err
 	}
 	o.Users.OnChange(s.cache.forget)
+	o.Access.Groups().OnChange(func(userIDs []string) { s.RefreshAccess(userIDs...) })
 	o.Settings.OnChange(func(changed []string, _ *config.Snapshot) {
 		for _, key := range changed {
 			if strings.HasPrefix(key, "auth.mfa.") {
@@ -109,6 +112,19 @@ func (s *Sessions) Disconnect(userIDs ...string) {
 		return
 	}
 	for _, id := range userIDs {
+		s.o.Realtime.DisconnectUser(id)
+	}
+}
+
+// RefreshAccess tells the live connections of accounts that what they may do has changed, and ends them: clients connect
+// again, with fresh data. Changes of groups come here by themselves.
+func (s *Sessions) RefreshAccess(userIDs ...string) {
+	if s.o.Realtime == nil {
+		return
+	}
+	for _, id := range userIDs {
+		// an error would be one of the payload, which is constant
+		_ = s.o.Realtime.Emit("user:"+id, "access:updated", struct{}{})
 		s.o.Realtime.DisconnectUser(id)
 	}
 }

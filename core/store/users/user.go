@@ -121,3 +121,25 @@ func scan(r store.Row, more ...any) (*User, error) {
 }
 
 func scanRows(r *sql.Rows) (*User, error) { return scan(r) }
+
+// Info is what the API shows of one account to others.
+type Info struct {
+	StatusEmoji     *string `json:"status_emoji"`
+	StatusMessage   *string `json:"status_message"`
+	StatusExpiresAt *int64  `json:"status_expires_at"`
+	ID              string  `json:"id"`
+	Name            string  `json:"name"`
+	Email           string  `json:"email"`
+	Role            string  `json:"role"`
+	Bio             *string `json:"bio"`
+	LastActiveAt    *int64  `json:"last_active_at"`
+	Timezone        *string `json:"timezone"`
+	Groups          []Ref   `json:"groups"`
+	IsActive        bool    `json:"is_active"`
+}
+
+// InfoOf is the Info of an account, without groups and activity: lists of the reference leave those at [] and false.
+func InfoOf(u *User) Info {
+	return Info{StatusEmoji: u.StatusEmoji, StatusMessage: u.StatusMessage, StatusExpiresAt: u.StatusExpiresAt, ID: u.ID, Name: u.Name,
+		Email: u.Email, Role: u.Role, Bio: u.Bio, LastActiveAt: &u.LastActiveAt, Timezone: u.Timezone, Groups: []Ref{}}
+}
