@@ -37,11 +37,9 @@ func (p *plan) bind(dst reflect.Value, r *http.Request, body requestBody) Proble
 	return ps
 }
 
-var locBody = Loc{"body"}
-
 func (p *plan) bindBody(dst reflect.Value, body requestBody) Problems {
 	f := p.body
-	at := placeOf(locBody)
+	at := placeNamed("body")
 	if p.embed && f.form != nil {
 		return f.form.decodeParts(f.target(dst, true), body, &at)
 	}
@@ -105,9 +103,10 @@ func (f *field) member(dst reflect.Value, raw jsondoc.Doc, at *place) Problems {
 
 // decode reads one value into v.
 func (f *field) decode(v reflect.Value, raw jsondoc.Doc, at *place) Problems {
-	switch f.kind {
-	case kindString, kindBool, kindInt, kindFloat:
+	if f.scalar() {
 		return f.decodeScalar(v, raw, at)
+	}
+	switch f.kind {
 	case kindDoc:
 		v.SetBytes(raw)
 	case kindDict:
@@ -197,13 +196,22 @@ func (fm *form) decode(v reflect.Value, raw jsondoc.Doc, at *place) Problems {
 	extra := fm.collect(raw, got)
 	var ps Problems
 	for i, f := range fm.fields {
-		here := at.member(f.name)
+		value := got[i]
 		switch {
-		case got[i] != nil:
-			ps = append(ps, f.member(v, got[i], &here)...)
-		case f.required:
+		case value == nil && f.required:
+			here := at.member(f.name)
 			ps = append(ps, missing(here.loc(), raw))
+		case value == nil && len(f.def) == 0:
+		case value != nil && f.wrapped != 0 && value.IsNull():
+			f.target(v, false)
+		case value != nil && f.scalar():
+			here := at.member(f.name) // on the stack, as nothing below goes deeper
+			ps = append(ps, f.decodeScalar(f.target(v, true), value, &here)...)
+		case value != nil:
+			here := at.member(f.name)
+			ps = append(ps, f.decode(f.target(v, true), value, &here)...)
 		default:
+			here := at.member(f.name)
 			ps = append(ps, f.setDefault(v, &here)...)
 		}
 	}
@@ -284,7 +292,6 @@ func BindDoc[T any](raw jsondoc.Doc, loc Loc) (T, Problems) {
 		compileMu.Unlock()
 	}
 	f := cached.(*field)
-	at := placeOf(loc)
-	ps := f.member(reflect.ValueOf(&v).Elem(), raw, &at)
+	ps := f.member(reflect.ValueOf(&v).Elem(), raw, placeOf(loc))
 	return v, ps
 }

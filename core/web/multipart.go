@@ -155,14 +155,14 @@ func (f *field) formField(dst reflect.Value, form *formData) Problems {
 		}
 	}
 	if f.kind == kindList && len(parts) > 0 {
-		return f.formList(dst, parts, &at)
+		return f.formList(dst, parts, at)
 	}
 	if len(parts) > 0 {
 		if p := parts[len(parts)-1]; p.file != nil || p.text != "" {
-			return f.formPart(f.target(dst, true), p, &at)
+			return f.formPart(f.target(dst, true), p, at)
 		}
 	}
-	return f.absent(dst, &at)
+	return f.absent(dst, at)
 }
 
 func (f *field) formList(dst reflect.Value, parts []formPart, at *place) Problems {

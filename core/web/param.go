@@ -11,12 +11,12 @@ import (
 
 // param binds a path, query, header or cookie parameter.
 func (f *field) param(dst reflect.Value, r *http.Request) Problems {
-	at := placeOf(f.loc)
 	if f.kind == kindList {
+		at := placeOf(f.loc)
 		if values := f.values(r); len(values) > 0 {
-			return f.texts(dst, values, &at)
+			return f.texts(dst, values, at)
 		}
-		return f.absent(dst, &at)
+		return f.absent(dst, at)
 	}
 	var text string
 	var ok bool
@@ -32,10 +32,16 @@ func (f *field) param(dst reflect.Value, r *http.Request) Problems {
 	case fromCookie:
 		text, ok = cookieValue(r.Header["Cookie"], f.name)
 	}
-	if !ok {
-		return f.absent(dst, &at)
+	switch {
+	case !ok:
+		return f.absent(dst, placeOf(f.loc))
+	case f.scalar():
+		// on the stack, as nothing below goes deeper
+		root := placeNamed(sourceNames[f.source])
+		at := root.member(f.name)
+		return f.scalarText(f.target(dst, true), text, nil, &at)
 	}
-	return f.decodeText(f.target(dst, true), text, &at)
+	return f.decodeText(f.target(dst, true), text, placeOf(f.loc))
 }
 
 func (f *field) values(r *http.Request) []string {
@@ -69,8 +75,7 @@ func (f *field) texts(dst reflect.Value, values []string, at *place) Problems {
 
 // decodeText reads a value that came as text.
 func (f *field) decodeText(v reflect.Value, s string, at *place) Problems {
-	switch f.kind {
-	case kindString, kindBool, kindInt, kindFloat:
+	if f.scalar() {
 		return f.scalarText(v, s, nil, at)
 	}
 	return f.decode(v, jsondoc.Text(s), at)

@@ -1,36 +1,52 @@
 package web
 
-// place is where in a request a value lies. Paths are chained on the stack as the binder goes down; a Loc is made only
+import "strings"
+
+// place is where in a request a value lies. Places are chained on the stack as the binder goes down; a Loc is made only
 // of one that has a problem.
 type place struct {
-	base  Loc // of the first of a chain
 	up    *place
 	name  string
 	index int // of an element; -1 where name counts
 }
 
-func placeOf(base Loc) place { return place{base: base, index: -1} }
+func placeNamed(name string) place { return place{name: name, index: -1} }
+
+// placeOf is the place that a Loc says; nil for an empty one.
+func placeOf(l Loc) *place {
+	var p *place
+	for _, step := range l {
+		next := &place{up: p, index: -1}
+		switch v := step.(type) {
+		case string:
+			next.name = v
+		case int:
+			next.index = v
+		}
+		p = next
+	}
+	return p
+}
 
 func (p *place) member(name string) place { return place{up: p, name: name, index: -1} }
 
 func (p *place) item(i int) place { return place{up: p, index: i} }
 
-// loc is the path in the form that clients see.
+// loc is the place in the form that clients see. It copies names, so that the compiler sees that no place outlives the
+// binder.
 func (p *place) loc() Loc {
 	n := 0
-	first := p
-	for ; first.up != nil; first = first.up {
+	for up := p; up != nil; up = up.up {
 		n++
 	}
-	l := make(Loc, len(first.base)+n)
-	copy(l, first.base)
-	for i := len(l) - 1; p.up != nil; p = p.up {
+	l := make(Loc, n)
+	for ; p != nil; p = p.up {
+		n--
 		if p.index >= 0 {
-			l[i] = p.index
+			l[n] = p.index
 		} else {
-			l[i] = p.name
+			l[n] = strings.Clone(p.name)
 		}
-		i--
 	}
 	return l
 }

@@ -74,6 +74,9 @@ const (
 	kindUpload
 )
 
+// scalar says whether values have no parts.
+func (f *field) scalar() bool { return f.kind <= kindFloat }
+
 // form is the plan of a struct read from a JSON object.
 type form struct {
 	typ      reflect.Type
