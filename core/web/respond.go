@@ -23,7 +23,7 @@ type Raw struct {
 // Done says that the handler has written its answer itself.
 type Done struct{}
 
-// Null is an answer of JSON null: what a Python function without a return value gives.
+// NullAnswer is an answer of JSON null: what a Python function without a return value gives.
 type NullAnswer struct{}
 
 // MarshalJSONTo writes null.
