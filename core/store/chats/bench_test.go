@@ -125,3 +125,21 @@ func BenchmarkUpsertMessage(b *testing.B) {
 		}
 	})
 }
+
+func BenchmarkSearch(b *testing.B) {
+	s := benchStore(b)
+	for i := range 200 {
+		doc := longChat(40, 900)
+		must(s.Insert(ctx, chats.NewChat{UserID: "u1", Doc: doc, UpdatedAt: int64(1700000000 + i)}))(b)
+	}
+	for _, text := range []string{"plain", "plain words", "absent", "talk missing"} {
+		b.Run(strings.ReplaceAll(text, " ", "+"), func(b *testing.B) {
+			q := chats.ParseQuery(text)
+			q.UserID, q.Limit = "u1", 60
+			b.ReportAllocs()
+			for b.Loop() {
+				must(s.Search(ctx, q))(b)
+			}
+		})
+	}
+}

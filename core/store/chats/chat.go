@@ -38,12 +38,13 @@ func (c *Chat) Tags() []string { return c.Meta.Get("tags").Texts() }
 
 // Store reads and writes chats.
 type Store struct {
-	db *store.DB
+	db    *store.DB
+	texts *textCache
 }
 
 // New makes a Store over a database.
 func New(db *store.DB) *Store {
-	return &Store{db: db}
+	return &Store{db: db, texts: newTextCache(textCacheBytes)}
 }
 
 func (s *Store) unix() int64 { return timeNow() }
@@ -85,6 +86,14 @@ func scanChat(r *sql.Rows) (*Chat, error) { return scanRow(r) }
 
 // Get reads a chat as stored, without the repair of [Repaired]; store.ErrNotFound if there is none.
 func (s *Store) Get(ctx context.Context, id string) (*Chat, error) { return get(ctx, s.db, id) }
+
+// GetTx is Get within a transaction.
+func (s *Store) GetTx(ctx context.Context, tx *store.Tx, id string) (*Chat, error) {
+	return get(ctx, tx, id)
+}
+
+// InTx runs f in a transaction of the store's database.
+func (s *Store) InTx(ctx context.Context, f func(tx *store.Tx) error) error { return s.db.Tx(ctx, f) }
 
 func get(ctx context.Context, q store.Querier, id string) (*Chat, error) {
 	return scanRow(q.QueryRow(ctx, "SELECT "+columns+" FROM chat WHERE id = $1", id))

@@ -434,7 +434,7 @@ func TestShare(t *testing.T) {
 		if sh := must(s.Shared(ctx, id))(t); sh.Title != "Streams" || !sh.Continues() {
 			t.Errorf("renewed copy %s %s", sh.Title, sh.Doc)
 		}
-		if err := s.SetShareMode(ctx, id, nil); err != nil {
+		if err := s.InTx(ctx, func(tx *store.Tx) error { return s.SetShareMode(ctx, tx, id, nil) }); err != nil {
 			t.Fatal(err)
 		}
 		if must(s.SharedMode(ctx, c.ID))(t) {

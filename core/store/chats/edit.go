@@ -77,6 +77,7 @@ func (s *Store) edit(ctx context.Context, id string, f func(tx *store.Tx, c *Cha
 		c.Doc = d.doc()
 		_, err = tx.Exec(ctx, "UPDATE chat SET chat = $2, title = $3, current_message_id = $4, updated_at = $5 WHERE id = $1",
 			id, c.Doc, c.Title, c.CurrentMessageID, c.UpdatedAt)
+		tx.AfterCommit(func() { s.texts.drop(id) })
 		return err
 	})
 	if err != nil && !errors.Is(err, store.ErrNotFound) {

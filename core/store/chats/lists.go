@@ -264,7 +264,7 @@ func (s *Store) UnreadInFolders(ctx context.Context, userID string, folderIDs []
 }
 
 // EachOf calls f for each whole chat of a user, newest first, reading a few at a time so that no cursor stays open
-// while f works. since, if positive, takes only chats changed after it, oldest first.
+// while f works. since, unless negative, takes only chats changed after it, oldest first.
 func (s *Store) EachOf(ctx context.Context, userID string, since int64, ascending bool, batch int, f func(*Chat) error) error {
 	for skip := 0; ; skip += batch {
 		list, err := s.Whole(ctx, userID, since, ascending, Page{Offset: skip, Limit: batch})
@@ -286,7 +286,7 @@ func (s *Store) EachOf(ctx context.Context, userID string, since int64, ascendin
 func (s *Store) Whole(ctx context.Context, userID string, since int64, ascending bool, p Page) ([]*Chat, error) {
 	args := []any{userID}
 	where := "chat.user_id = $1"
-	if since > 0 {
+	if since >= 0 {
 		args = append(args, since)
 		where += " AND chat.updated_at > $2"
 	}

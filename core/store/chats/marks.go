@@ -136,6 +136,15 @@ func (s *Store) Delete(ctx context.Context, id, userID string) error {
 	})
 }
 
+// DeleteMany removes chats in one transaction.
+func (s *Store) DeleteMany(ctx context.Context, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	list, args := store.In(nil, padded(ids))
+	return s.db.Tx(ctx, func(tx *store.Tx) error { return deleteWhere(ctx, tx, "id IN "+list, args...) })
+}
+
 // DeleteAllOf removes all chats of a user.
 func (s *Store) DeleteAllOf(ctx context.Context, userID string) error {
 	return s.db.Tx(ctx, func(tx *store.Tx) error {

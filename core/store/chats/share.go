@@ -3,6 +3,7 @@ package chats
 import (
 	"context"
 	"database/sql"
+	"errors"
 
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
@@ -101,31 +102,35 @@ func (t textDoc) Scan(src any) error {
 	return nil
 }
 
-// SetShareMode changes what readers of a link may do. Ending "continue" freezes the copy as the chat is now.
-func (s *Store) SetShareMode(ctx context.Context, shareID string, mode jsondoc.Doc) error {
-	return s.db.Tx(ctx, func(tx *store.Tx) error {
-		shared, err := scanShared(tx.QueryRow(ctx, "SELECT "+sharedColumns+" FROM shared_chat WHERE id = $1"+tx.Dialect().ForUpdate(), shareID))
-		if err != nil {
-			return err
-		}
-		if mode.IsNull() && shared.Continues() {
-			if c, err := get(ctx, tx, shared.ChatID); err == nil {
-				shared.Doc, shared.Title = c.Doc, c.Title
-			}
-		}
-		_, err = tx.Exec(ctx, "UPDATE shared_chat SET title = $2, chat = $3 WHERE id = $1", shareID, shared.Title, shared.Doc.Set(mode, "share_mode"))
+// SetShareMode changes what readers of a link may do. Ending "continue" freezes the copy as the chat is now. A link
+// that is gone is no error.
+func (s *Store) SetShareMode(ctx context.Context, tx *store.Tx, shareID string, mode jsondoc.Doc) error {
+	shared, err := scanShared(tx.QueryRow(ctx, "SELECT "+sharedColumns+" FROM shared_chat WHERE id = $1"+tx.Dialect().ForUpdate(), shareID))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
 		return err
-	})
+	}
+	if mode.IsNull() && shared.Continues() {
+		if c, err := get(ctx, tx, shared.ChatID); err == nil {
+			shared.Doc, shared.Title = c.Doc, c.Title
+		}
+	}
+	_, err = tx.Exec(ctx, "UPDATE shared_chat SET title = $2, chat = $3 WHERE id = $1", shareID, shared.Title, shared.Doc.Set(mode, "share_mode"))
+	return err
 }
 
-// Unshare removes the copies of a chat and its link.
-func (s *Store) Unshare(ctx context.Context, chatID string) error {
+// Unshare removes the copies of a chat and its link. f, if set, runs in the same transaction.
+func (s *Store) Unshare(ctx context.Context, chatID string, f func(tx *store.Tx) error) error {
 	return s.db.Tx(ctx, func(tx *store.Tx) error {
 		if _, err := tx.Exec(ctx, "DELETE FROM shared_chat WHERE chat_id = $1", chatID); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, "UPDATE chat SET share_id = NULL WHERE id = $1", chatID)
-		return err
+		if _, err := tx.Exec(ctx, "UPDATE chat SET share_id = NULL WHERE id = $1", chatID); err != nil || f == nil {
+			return err
+		}
+		return f(tx)
 	})
 }
 

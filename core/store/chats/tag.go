@@ -89,6 +89,11 @@ func (s *Store) TagsByIDs(ctx context.Context, userID string, ids []string) ([]t
 	return tags.ByIDs(ctx, s.db, userID, ids)
 }
 
+// DeleteTag removes a tag of a user, whatever chats have it.
+func (s *Store) DeleteTag(ctx context.Context, userID, id string) error {
+	return tags.Delete(ctx, s.db, userID, id)
+}
+
 // EnsureTags makes tags that a user does not have yet.
 func (s *Store) EnsureTags(ctx context.Context, userID string, names []string) error {
 	if len(names) == 0 {
