@@ -175,6 +175,9 @@ func (c *Client) Send(ctx context.Context, out Outgoing) (*http.Response, error)
 	if req.Header.Get("User-Agent") == "" {
 		req.Header.Set("User-Agent", "Galley")
 	}
+	if req.Header.Get("Accept") == "" {
+		req.Header.Set("Accept", "*/*")
+	}
 	var idle *time.Timer
 	if out.Stream && c.opts.StreamIdle > 0 {
 		idle = time.AfterFunc(c.opts.StreamIdle, func() { cancel(errIdle) })

@@ -94,3 +94,19 @@ func (t *tables) mayUse(v *viewer, id string, admin bool) bool {
 func (c *Catalog) arenaOpen(p *auth.Principal, v *viewer, grants jsondoc.Doc) bool {
 	return !grants.Truthy() && p.IsAdmin() || v.mayRead(grants)
 }
+
+// Readable gives a function that says of ids whether there is a row that the user owns or may read.
+func (c *Catalog) Readable(ctx context.Context, p *auth.Principal) (func(id string) bool, error) {
+	v, err := c.viewer(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	t, err := c.rows(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return func(id string) bool {
+		row := t.row(id)
+		return row != nil && (row.UserID == v.id || v.may(t.grants[id], "read"))
+	}, nil
+}
