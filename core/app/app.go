@@ -47,6 +47,7 @@ type App struct {
 	Realtime *realtime.Server
 	Site     *frontend.Site
 	Router   *web.Router
+	conversation
 
 	ready      atomic.Bool
 	parts      []any // what has a Start, Drain or Stop, in the order of the start
@@ -96,6 +97,7 @@ func Open(ctx context.Context, c Config) (a *App, err error) {
 	if err := a.openLLM(); err != nil {
 		return a, err
 	}
+	a.openConversation()
 	if a.Site, err = frontend.New(frontend.Options{DataDir: a.Env.DataDir, BuildDir: a.Env.FrontendDir, StaticDir: a.Env.StaticDir}); err != nil {
 		return a, err
 	}

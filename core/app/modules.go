@@ -1,6 +1,18 @@
 package app
 
-import "github.com/galleychat/galley/core/web"
+import (
+	"context"
+
+	"github.com/galleychat/galley/core/web"
+	"github.com/galleychat/galley/routes/auths"
+	"github.com/galleychat/galley/routes/chats"
+	"github.com/galleychat/galley/routes/folders"
+	"github.com/galleychat/galley/routes/groups"
+	"github.com/galleychat/galley/routes/models"
+	unbuilt "github.com/galleychat/galley/routes/quiet"
+	"github.com/galleychat/galley/routes/tasks"
+	"github.com/galleychat/galley/routes/users"
+)
 
 // mounted is a module and the prefix of its paths.
 type mounted struct {
@@ -8,10 +20,34 @@ type mounted struct {
 	module web.Module
 }
 
+// built are the tags of the API that modules serve; package quiet answers for the others.
+var built = []string{"auths", "users", "groups", "chats", "folders", "models", "openai", "ollama", "tasks", "configs", "files", "search"}
+
 // modules makes all modules of the API. A module that is a Starter, Runner, Drainer or Stopper takes part in the life of
 // the process; other parts that do are appended to a.parts here.
 func (a *App) modules() ([]mounted, error) {
+	v1 := "/api/v1/"
 	return []mounted{
 		{"", &probes{app: a}},
+		{v1 + "auths", auths.New(auths.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Log: a.Log})},
+		{v1 + "users", users.New(users.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Static: a.Site})},
+		{v1 + "groups", groups.New(groups.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env})},
+		{v1 + "chats", chats.New(chats.Deps{
+			Store: a.Chats, Access: a.ChatAccess, Grants: a.Access, Folders: a.Folders, FolderRules: a.FolderRules, Users: a.Users, Settings: a.Settings,
+			AdminExport: a.Env.AdminExport, Realtime: a.Realtime, Tasks: chatTasks{a.Turns}, Completer: completer{a}, AccessChanged: a.chatAccessChanged,
+		})},
+		{v1 + "folders", folders.New(folders.Deps{
+			Folders: a.Folders, Access: a.Access, Chats: a.Chats, Users: a.Users, Settings: a.Settings, Active: a.Turns.Active,
+		})},
+		{v1 + "models", models.New(models.Deps{DB: a.DB, Catalog: a.Models, Access: a.Access, Settings: a.Settings, Env: a.Env})},
+		{v1 + "tasks", tasks.New(tasks.Deps{Tasks: a.Tasks, Settings: a.Settings})},
+		{v1[:len(v1)-1], unbuilt.New(unbuilt.Deps{Settings: a.Settings, Built: built})},
 	}, nil
+}
+
+// chatAccessChanged has those leave a chat's room who may no longer read it.
+func (a *App) chatAccessChanged(ctx context.Context, chatID string) {
+	if err := a.Presence.ChatAccessChanged(ctx, chatID); err != nil {
+		a.Log.WarnContext(ctx, "readers of a chat were not checked", "chat", chatID, "error", err)
+	}
 }

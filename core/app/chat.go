@@ -1,0 +1,221 @@
+package app
+
+import (
+	"context"
+	"errors"
+
+	"github.com/galleychat/galley/core/auth"
+	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/llm"
+	"github.com/galleychat/galley/core/models"
+	"github.com/galleychat/galley/core/prompt"
+	"github.com/galleychat/galley/core/realtime"
+	"github.com/galleychat/galley/core/realtime/presence"
+	"github.com/galleychat/galley/core/store"
+	"github.com/galleychat/galley/core/store/chats"
+	"github.com/galleychat/galley/core/store/folders"
+	storedmodels "github.com/galleychat/galley/core/store/models"
+	"github.com/galleychat/galley/core/store/users"
+	"github.com/galleychat/galley/core/tasks"
+	"github.com/galleychat/galley/core/turn"
+)
+
+// conversation are the parts that chatting is made of.
+type conversation struct {
+	Chats       *chats.Store
+	ChatAccess  *chats.Access
+	Folders     *folders.Store
+	FolderRules *folders.Access
+	Models      *models.Catalog
+	Tasks       *tasks.Runner
+	Turns       *turn.Engine
+	Presence    *presence.Presence
+}
+
+func (a *App) openConversation() {
+	c := &a.conversation
+	c.Chats = chats.New(a.DB)
+	c.Folders = folders.New(a.DB)
+	c.FolderRules = folders.NewAccess(c.Folders, a.Access)
+	c.ChatAccess = chats.NewAccess(c.Chats, a.Access, c.FolderRules, a.Env.AdminChatAccess)
+	c.Models = models.New(models.Options{
+		Registry: a.LLM, Rows: storedmodels.New(a.DB), Settings: a.Settings, Env: a.Env, Groups: a.Access, Log: a.Log, Fresh: a.Env.ModelsCache,
+	})
+	prompts := &prompt.Renderer{GroupNames: a.groupNames}
+	c.Tasks = &tasks.Runner{Models: c.Models, Settings: a.Settings, Prompts: prompts}
+	c.Presence = presence.New(a.Realtime, presence.Options{Chats: readers{a}, LastActive: lastActive{a.Users}})
+	c.Turns = turn.New(turn.Deps{
+		Models: c.Models, Store: turn.ChatStore{Chats: c.Chats, Gate: c.ChatAccess}, Folders: projects{a}, Tasks: taskRunner{c.Tasks},
+		Prompts: prompts, Realtime: a.Realtime, Settings: a.Settings, Env: a.Env, Log: a.Log, Started: a.TurnStarted,
+	})
+	a.parts = append(a.parts, c.Presence, c.Turns)
+}
+
+// groupNames are the names of a user's groups, with inherited ones, for prompts that tell them.
+func (a *App) groupNames(ctx context.Context, userID string) ([]string, error) {
+	groups, err := a.Access.Groups().OfUser(ctx, userID, true)
+	names := make([]string, len(groups))
+	for i, g := range groups {
+		names[i] = g.Name
+	}
+	return names, err
+}
+
+// taskRunner is the turn engine's view of the tasks.
+type taskRunner struct{ *tasks.Runner }
+
+// Run implements turn.Tasks.
+func (r taskRunner) Run(ctx context.Context, p *auth.Principal, task turn.Task, modelID string, messages []jsondoc.Doc, chatID, messageID string) (jsondoc.Doc, error) {
+	return r.Runner.Run(ctx, p, tasks.Kind(task), modelID, messages, llm.CallMeta{ChatID: chatID, MessageID: messageID})
+}
+
+// projects is the turn engine's view of the folders.
+type projects struct{ a *App }
+
+// Folder implements turn.Folders.
+func (f projects) Folder(ctx context.Context, p *auth.Principal, id string) (*turn.Folder, error) {
+	var found *folders.Folder
+	var err error
+	if p.IsAdmin() {
+		found, err = f.a.Folders.Get(ctx, id)
+	} else {
+		found, err = f.a.FolderRules.Find(ctx, p.ID, id, folders.Read)
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &turn.Folder{ID: found.ID, SystemPrompt: found.SystemPrompt(), Files: found.Data.Get("files")}, nil
+}
+
+// CanWrite implements turn.Folders.
+func (f projects) CanWrite(ctx context.Context, p *auth.Principal, id string) (bool, error) {
+	return f.a.FolderRules.CanWrite(ctx, p.ID, id)
+}
+
+// chatTasks is the chat module's view of the turns.
+type chatTasks struct{ *turn.Engine }
+
+// Stop ends what runs in a chat.
+func (t chatTasks) Stop(ctx context.Context, chatID string) error {
+	for _, id := range t.ChatTaskIDs(chatID) {
+		t.Engine.Stop(ctx, id)
+	}
+	return ctx.Err()
+}
+
+// Streams are the answers that are being written in a chat.
+func (t chatTasks) Streams(chatID string) []chats.Stream {
+	var out []chats.Stream
+	for _, p := range t.Partials(chatID) {
+		out = append(out, chats.Stream{MessageID: p.MessageID, Content: p.Content, Output: p.Output})
+	}
+	return out
+}
+
+// completer asks models on behalf of the chat module.
+type completer struct{ a *App }
+
+// Complete sends a request that belongs to no chat.
+func (c completer) Complete(ctx context.Context, p *auth.Principal, body jsondoc.Doc) (jsondoc.Doc, error) {
+	res, err := c.a.Turns.Run(ctx, turn.Request{Principal: p, Caller: models.CallerOf(p), Body: body.Set(jsondoc.Doc("false"), "stream")})
+	if err != nil || res.Response == nil {
+		return res.Body, err
+	}
+	defer res.Response.Close()
+	return jsondoc.Doc(res.Response.JSON()), nil
+}
+
+// Known says whether a model is in the list, and gives its params.
+func (c completer) Known(ctx context.Context, p *auth.Principal, modelID string) (jsondoc.Doc, bool) {
+	m, ok := c.a.Models.Find(ctx, models.CallerOf(p), modelID)
+	if !ok {
+		return nil, false
+	}
+	return m.Params(), true
+}
+
+// lastActive notes who is there.
+type lastActive struct{ users *users.Store }
+
+// Touch implements presence.LastActive.
+func (l lastActive) Touch(_ context.Context, userID string) error {
+	l.users.Touch(userID)
+	return nil
+}
+
+// readers is the presence's view of the chats.
+type readers struct{ a *App }
+
+func (r readers) can(ctx context.Context, userID, chatID, permission string) (bool, error) {
+	u, err := r.a.Users.ByID(ctx, userID)
+	if err == nil {
+		_, err = r.a.ChatAccess.Head(ctx, u.ID, u.Role, chatID, permission)
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// CanRead implements presence.Chats.
+func (r readers) CanRead(ctx context.Context, userID, chatID string) (bool, error) {
+	return r.can(ctx, userID, chatID, chats.Read)
+}
+
+// CanWrite implements presence.Chats.
+func (r readers) CanWrite(ctx context.Context, userID, chatID string) (bool, error) {
+	return r.can(ctx, userID, chatID, chats.Write)
+}
+
+// Readable implements presence.Chats.
+func (r readers) Readable(ctx context.Context, pairs []presence.ChatUser) ([]bool, error) {
+	out := make([]bool, len(pairs))
+	known := map[presence.ChatUser]bool{}
+	for i, p := range pairs {
+		ok, seen := known[p]
+		if !seen {
+			var err error
+			if ok, err = r.CanRead(ctx, p.UserID, p.ChatID); err != nil {
+				return nil, err
+			}
+			known[p] = ok
+		}
+		out[i] = ok
+	}
+	return out, nil
+}
+
+// Owners implements presence.Chats.
+func (r readers) Owners(ctx context.Context, chatIDs []string) (map[string]string, error) {
+	return r.a.Chats.OwnerIDs(ctx, chatIDs)
+}
+
+// readEvent is what the user's other sessions are told of a chat that was read.
+type readEvent struct {
+	ChatID     string         `json:"chat_id"`
+	LastReadAt int64          `json:"last_read_at"`
+	Unread     map[string]int `json:"folder_unread_counts,omitzero"`
+}
+
+// MarkRead implements presence.Chats.
+func (r readers) MarkRead(ctx context.Context, userID, chatID string) (any, bool, error) {
+	at, unread, err := r.a.Chats.MarkRead(ctx, chatID, userID)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	e := readEvent{ChatID: chatID, LastReadAt: at}
+	if unread {
+		if e.Unread, err = r.a.Folders.UnreadCounts(ctx, userID); err != nil {
+			return nil, false, err
+		}
+	}
+	return e, true, nil
+}
+
+var _ turn.Realtime = (*realtime.Server)(nil)
