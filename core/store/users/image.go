@@ -64,7 +64,7 @@ func hasHost(rest string) bool {
 	}
 	rest = rest[strings.LastIndexByte(rest, '@')+1:]
 	if inner, ok := strings.CutPrefix(rest, "["); ok {
-		rest = inner
+		return strings.IndexByte(inner, ']') > 0
 	}
 	host, _, _ := strings.Cut(rest, ":")
 	return host != ""
