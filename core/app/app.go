@@ -196,7 +196,7 @@ func (a *App) openRouter() error {
 	}
 	a.Router = web.New(web.Options{
 		Auth: a.Sessions, Logger: a.Log, Observe: a.observeRoute(), Fallback: a.Site, MaxBody: limit,
-		CORS: a.Env.CORSOrigins, Version: config.Version,
+		CORS: a.Env.CORSOrigins, Version: config.Version, Compress: a.Env.Compression, UploadDir: a.Env.UploadDir(),
 	})
 	modules, err := a.modules()
 	if err != nil {
@@ -209,6 +209,7 @@ func (a *App) openRouter() error {
 	a.Router.Handle("GET /metrics", a.Obs.MetricsHandler())
 	a.Router.Handle("/ws/socket.io", a.Realtime)
 	a.Router.Handle("/ws/socket.io/", a.Realtime)
+	a.Router.Describe()
 	a.Router.Finish()
 	return nil
 }

@@ -107,7 +107,7 @@ func TestCheckSpeaksPython(t *testing.T) {
 		{`{"a": }`, "Expecting value", 6}, {`{"a":1,}`, "Expecting property name enclosed in double quotes", 7},
 		{`[1,]`, "Expecting value", 3}, {`[1 2]`, "Expecting ',' delimiter", 3}, {`{} x`, "Extra data", 3}, {"01", "Extra data", 1},
 		{`"abc`, "Unterminated string starting at", 0}, {"\"é\n\"", "Invalid control character at", 2}, {`"\x"`, `Invalid \escape`, 1},
-		{`"\u12"`, `Invalid \uXXXX escape`, 2}, {"-", "Expecting value", 0}, {"1.", "Extra data", 1}, {"nul", "Expecting value", 0},
+		{`"\u12"`, `Invalid \uXXXX escape`, 2}, {`"\u1234`, `Invalid \uXXXX escape`, 2}, {"-", "Expecting value", 0}, {"1.", "Extra data", 1}, {"nul", "Expecting value", 0},
 	} {
 		_, err := Check([]byte(c.in))
 		if err == nil || err.Msg != c.msg || err.Pos != c.pos {

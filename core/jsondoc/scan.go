@@ -169,7 +169,8 @@ func (s *scanner) str(open int) int {
 				continue
 			}
 			for n := 1; n <= 4; n++ {
-				if i+n >= len(s.b) || !isHex(s.b[i+n]) {
+				// Python wants a character behind the escape as well
+				if i+5 >= len(s.b) || !isHex(s.b[i+n]) {
 					return s.fail("Invalid \\uXXXX escape", i)
 				}
 			}

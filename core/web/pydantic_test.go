@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"reflect"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -329,8 +328,6 @@ func TestParamsAsFastAPI(t *testing.T) {
 	})
 }
 
-var cutEscape = regexp.MustCompile(`\\u[0-9a-fA-F]{4}$`)
-
 func TestSyntaxAsPython(t *testing.T) {
 	b, err := os.ReadFile("testdata/syntax.json")
 	if err != nil {
@@ -345,9 +342,6 @@ func TestSyntaxAsPython(t *testing.T) {
 		text := row[0].(string)
 		if text == "" {
 			continue // no body
-		}
-		if len(row) == 3 && row[2] == `Invalid \uXXXX escape` && cutEscape.MatchString(text) {
-			continue // Python blames the escape where the text ends right after one; the string's start is as true
 		}
 		r := httptest.NewRequest("POST", "/", strings.NewReader(text))
 		r.Header.Set("Content-Type", "application/json")
