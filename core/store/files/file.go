@@ -77,6 +77,14 @@ func (s *Store) Get(ctx context.Context, id string) (*File, error) {
 	return scan(s.db.QueryRow(ctx, "SELECT "+columns+" FROM file WHERE id = $1", id))
 }
 
+// State is the state of a file's text and, where it failed, why; "" where it was not read. store.ErrNotFound where there is
+// no such file. The text is not read.
+func (s *Store) State(ctx context.Context, id string) (status, reason string, err error) {
+	d := s.db.Dialect()
+	err = s.db.QueryRow(ctx, "SELECT COALESCE("+d.JSONText("data", "status")+", ''), COALESCE("+d.JSONText("data", "error")+", '') FROM file WHERE id = $1", id).Scan(&status, &reason)
+	return status, reason, err
+}
+
 // ByIDs finds files, those changed last first; those that are not there are missing.
 func (s *Store) ByIDs(ctx context.Context, ids []string) ([]*File, error) {
 	in, args := store.In(nil, ids)

@@ -28,19 +28,29 @@ func set(words string) map[string]bool {
 	return m
 }
 
-// Extract reads the text of a file from its content; ErrFormat where it is none. The name's extension says more than the
+// HeadSize is how many bytes Is and Readable look at.
+const HeadSize = 8192
+
+// Readable says whether Extract can read a file, from the first HeadSize bytes. The name's extension says more than the
 // content type.
-func Extract(name, contentType string, content []byte) (string, error) {
-	ext := strings.ToLower(name[strings.LastIndexByte(name, '.')+1:])
+func Readable(name, contentType string, head []byte) bool {
+	ext := extension(name)
 	if binary[ext] || ext != "csv" && ext != "htm" && ext != "html" && ext != "md" && binaryTypes[contentType] {
-		return "", ErrFormat
+		return false
 	}
-	if !Is(content) && !hasUTF16Mark(content) {
+	return Is(head) || hasUTF16Mark(head)
+}
+
+func extension(name string) string { return strings.ToLower(name[strings.LastIndexByte(name, '.')+1:]) }
+
+// Extract reads the text of a file from its content; ErrFormat where it is not Readable.
+func Extract(name, contentType string, content []byte) (string, error) {
+	if !Readable(name, contentType, content) {
 		return "", ErrFormat
 	}
 	text := decode(content)
 	var err error
-	switch ext {
+	switch extension(name) {
 	case "csv":
 		if text, err = fromCSV(text); err != nil {
 			return "", err
@@ -53,7 +63,7 @@ func Extract(name, contentType string, content []byte) (string, error) {
 
 // Is says whether content looks like text: its first bytes hold no NUL.
 func Is(content []byte) bool {
-	head := content[:min(len(content), 8192)]
+	head := content[:min(len(content), HeadSize)]
 	for _, c := range head {
 		if c == 0 {
 			return false

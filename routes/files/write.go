@@ -1,0 +1,86 @@
+package files
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/galleychat/galley/core/store/files"
+	"github.com/galleychat/galley/core/web"
+)
+
+type setTextIn struct {
+	ID   string `path:"id"`
+	Body struct {
+		Content string `json:"content"`
+	}
+}
+
+// setText replaces a file's text; what was uploaded stays.
+func (m *Module) setText(c *web.Call, in setTextIn) (*textOut, error) {
+	f, err := m.find(c, in.ID, files.Write)
+	if err != nil {
+		return nil, err
+	}
+	snap := m.Settings.Snapshot()
+	switch {
+	case strings.TrimSpace(in.Body.Content) == "":
+		return nil, errEmpty
+	case tooLarge(snap, int64(len(in.Body.Content))):
+		return nil, errTooLarge(snap)
+	}
+	if f, err = m.keep(c.Context(), f.ID, in.Body.Content); err != nil {
+		return nil, missing(err)
+	}
+	return textOf(f), nil
+}
+
+type renameIn struct {
+	ID   string `path:"id"`
+	Body struct {
+		Filename string `json:"filename"`
+	}
+}
+
+func (m *Module) rename(c *web.Call, in renameIn) (*files.File, error) {
+	f, err := m.find(c, in.ID, files.Write)
+	if err != nil {
+		return nil, err
+	}
+	f, err = m.Files.Update(c.Context(), f.ID, files.Change{Name: &in.Body.Filename})
+	return f, missing(err)
+}
+
+type messageOut struct {
+	Message string `json:"message"`
+}
+
+func (m *Module) delete(c *web.Call, in idIn) (*messageOut, error) {
+	f, err := m.find(c, in.ID, files.Write)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.Files.Delete(c.Context(), f.ID); err != nil {
+		return nil, missing(err)
+	}
+	if f.Path != nil {
+		if err := m.Folder.Remove(*f.Path); err != nil {
+			return nil, errDelete(err)
+		}
+	}
+	return &messageOut{"File deleted successfully"}, nil
+}
+
+func (m *Module) deleteAll(c *web.Call, _ web.None) (*messageOut, error) {
+	if err := m.Files.DeleteAll(c.Context()); err != nil {
+		return nil, err
+	}
+	if err := m.Folder.Clear(); err != nil {
+		return nil, errDelete(err)
+	}
+	return &messageOut{"All files deleted successfully"}, nil
+}
+
+func errDelete(err error) error {
+	return web.Because(http.StatusBadRequest, web.TextDetail("Error deleting files"), fmt.Errorf("delete content: %w", err))
+}
