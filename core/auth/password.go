@@ -41,10 +41,11 @@ type Passwords struct {
 
 // NewPasswords makes Passwords by settings: the algorithm of new hashes is bcrypt or argon2.
 func NewPasswords(settings config.Password) *Passwords {
-	return newPasswords(settings, bcryptCost)
+	return NewPasswordsCost(settings, bcryptCost)
 }
 
-func newPasswords(settings config.Password, cost int) *Passwords {
+// NewPasswordsCost is NewPasswords with bcrypt at another cost than Python's 12: tests take the least, bcrypt.MinCost.
+func NewPasswordsCost(settings config.Password, cost int) *Passwords {
 	p := &Passwords{settings: settings, cost: cost, slots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 	p.nobody = sync.OnceValue(func() string {
 		random := make([]byte, 24)

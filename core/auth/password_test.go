@@ -23,7 +23,7 @@ const (
 )
 
 func TestVerify(t *testing.T) {
-	p := newPasswords(config.Password{}, bcrypt.MinCost)
+	p := NewPasswordsCost(config.Password{}, bcrypt.MinCost)
 	for _, c := range []struct {
 		name, hash, password string
 		want                 bool
@@ -54,7 +54,7 @@ func TestVerify(t *testing.T) {
 
 func TestHash(t *testing.T) {
 	for algorithm, prefix := range map[string]string{"": "$2b$04$", "bcrypt": "$2b$04$", "argon2": "$argon2id$v=19$m=65536,t=3,p=4$"} {
-		p := newPasswords(config.Password{Hash: algorithm}, bcrypt.MinCost)
+		p := NewPasswordsCost(config.Password{Hash: algorithm}, bcrypt.MinCost)
 		h, err := p.Hash(context.Background(), "pässwörd")
 		if err != nil || !strings.HasPrefix(h, prefix) {
 			t.Fatalf("%s: %s, %v", algorithm, h, err)
@@ -63,7 +63,7 @@ func TestHash(t *testing.T) {
 			t.Errorf("%s: own hash not verified: %v", algorithm, err)
 		}
 	}
-	if _, err := newPasswords(config.Password{Hash: "md5"}, bcrypt.MinCost).Hash(context.Background(), "x"); err == nil {
+	if _, err := NewPasswordsCost(config.Password{Hash: "md5"}, bcrypt.MinCost).Hash(context.Background(), "x"); err == nil {
 		t.Error("an unknown algorithm hashes")
 	}
 	if cost := NewPasswords(config.Password{}).cost; cost != 12 {
@@ -93,7 +93,7 @@ func TestCheck(t *testing.T) {
 		{"matches", config.Password{Validate: true, Pattern: pattern}, "xxx1", ""},
 	} {
 		got := ""
-		if err := newPasswords(c.settings, bcrypt.MinCost).Check(c.password); err != nil {
+		if err := NewPasswordsCost(c.settings, bcrypt.MinCost).Check(c.password); err != nil {
 			got = err.Error()
 		}
 		if got != c.want {
@@ -104,7 +104,7 @@ func TestCheck(t *testing.T) {
 
 // TestWaiting checks that hashing waits for a free slot, and gives up when its caller does.
 func TestWaiting(t *testing.T) {
-	p := newPasswords(config.Password{}, bcrypt.MinCost)
+	p := NewPasswordsCost(config.Password{}, bcrypt.MinCost)
 	for range cap(p.slots) {
 		p.slots <- struct{}{}
 	}

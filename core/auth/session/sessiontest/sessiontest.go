@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/crypto/bcrypt"
+
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/auth/session"
@@ -67,7 +69,8 @@ func New(t testing.TB, db *store.DB, vars ...string) *Server {
 	}
 	s := &Server{DB: db, Env: env, Users: users.New(db), Access: access.New(db, settings), Settings: settings, Realtime: &Realtime{},
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), t: t}
-	s.Sessions, err = session.New(ctx, session.Options{Users: s.Users, Access: s.Access, Settings: settings, Env: env, Realtime: s.Realtime})
+	s.Sessions, err = session.New(ctx, session.Options{Users: s.Users, Access: s.Access, Settings: settings, Env: env, Realtime: s.Realtime,
+		Passwords: auth.NewPasswordsCost(env.Password, bcrypt.MinCost)})
 	if err != nil {
 		t.Fatal(err)
 	}
