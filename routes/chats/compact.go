@@ -79,10 +79,10 @@ type compactIn struct {
 type compactOut struct {
 	OK        bool        `json:"ok"`
 	Compacted bool        `json:"compacted"`
-	Reason    string      `json:"reason,omitempty"`
-	Dropped   int         `json:"dropped_messages,omitempty"`
-	Kept      int         `json:"kept_messages,omitempty"`
-	Chars     int         `json:"summary_chars,omitempty"`
+	Reason    string      `json:"reason,omitzero"`
+	Dropped   int         `json:"dropped_messages,omitzero"`
+	Kept      int         `json:"kept_messages,omitzero"`
+	Chars     int         `json:"summary_chars,omitzero"`
 	Usage     jsondoc.Doc `json:"context_usage"`
 }
 

@@ -129,16 +129,11 @@ func (s *Store) searchTexts(ctx context.Context, q Query) ([]Found, error) {
 	var hits, partial []Found
 	enough := q.Offset + q.Limit
 	for chunk, skip := 64, 0; ; chunk, skip = min(chunk*2, 1024), skip+chunk {
-		rows, err := s.db.Query(ctx, "SELECT "+headColumns+", COALESCE(octet_length(chat), 0) FROM chat WHERE "+where+" ORDER BY chat.updated_at DESC, chat.id"+
-			fmt.Sprintf(" LIMIT %d OFFSET %d", chunk, skip), args...)
-		list, err := store.Collect(rows, err, func(r *sql.Rows) (c candidate, err error) {
-			err = r.Scan(&c.ID, &c.UserID, &c.Title, &c.UpdatedAt, &c.CreatedAt, &c.LastReadAt, &c.Archived, &c.size)
-			return c, err
-		})
+		list, err := s.candidates(ctx, where, fmt.Sprintf("chat.updated_at DESC, chat.id LIMIT %d OFFSET %d", chunk, skip), args)
 		if err != nil {
 			return nil, err
 		}
-		have, err := s.textsOf(ctx, list, q)
+		have, err := s.textsOf(ctx, list, q.Phrase != "")
 		if err != nil {
 			return nil, err
 		}
@@ -158,6 +153,14 @@ func (s *Store) searchTexts(ctx context.Context, q Query) ([]Found, error) {
 	return window(append(hits, partial...), q.Page), nil
 }
 
+func (s *Store) candidates(ctx context.Context, where, order string, args []any) ([]candidate, error) {
+	rows, err := s.db.Query(ctx, "SELECT "+headColumns+", "+sizeOf(s.db.Dialect())+" FROM chat WHERE "+where+" ORDER BY "+order, args...)
+	return store.Collect(rows, err, func(r *sql.Rows) (c candidate, err error) {
+		err = r.Scan(&c.ID, &c.UserID, &c.Title, &c.UpdatedAt, &c.CreatedAt, &c.LastReadAt, &c.Archived, &c.size)
+		return c, err
+	})
+}
+
 func window[T any](list []T, p Page) []T {
 	list = list[min(p.Offset, len(list)):]
 	if p.Limit > 0 {
@@ -167,9 +170,9 @@ func window[T any](list []T, p Page) []T {
 }
 
 // textsOf gives the texts of candidates: kept ones that are still those of the chat, and the others read in one query.
-func (s *Store) textsOf(ctx context.Context, list []candidate, q Query) ([]*texts, error) {
+func (s *Store) textsOf(ctx context.Context, list []candidate, needed bool) ([]*texts, error) {
 	have := make([]*texts, len(list))
-	if q.Phrase == "" {
+	if !needed {
 		return have, nil
 	}
 	var missing []int
@@ -202,7 +205,7 @@ func (s *Store) readTexts(ctx context.Context, list []candidate, have []*texts, 
 	}
 	in, args := store.In(nil, padded(ids))
 	loaded := time.Now().Unix()
-	rows, err := s.db.Query(ctx, "SELECT id, COALESCE(updated_at, 0), COALESCE("+s.db.Dialect().Pick("octet_length(chat)", "0")+", 0), chat FROM chat WHERE id IN "+in, args...)
+	rows, err := s.db.Query(ctx, "SELECT id, COALESCE(updated_at, 0), "+sizeOf(s.db.Dialect())+", chat FROM chat WHERE id IN "+in, args...)
 	if err != nil {
 		return err
 	}
@@ -249,22 +252,17 @@ func (s *Store) searchSQL(ctx context.Context, q Query) ([]Found, error) {
 		}
 		where += ")"
 	}
-	rows, err := s.db.Query(ctx, "SELECT "+headColumns+" FROM chat WHERE "+where+" ORDER BY "+by+"chat.updated_at DESC, chat.id"+q.Page.sql(), args...)
-	heads, err := store.Collect(rows, err, scanHead)
+	list, err := s.candidates(ctx, where, by+"chat.updated_at DESC, chat.id"+q.Page.sql(), args)
 	if err != nil {
 		return nil, err
 	}
-	list := make([]candidate, len(heads))
-	for i, h := range heads {
-		list[i].Head = h
-	}
-	have, err := s.textsOf(ctx, list, q)
+	have, err := s.textsOf(ctx, list, q.Phrase != "")
 	if err != nil {
 		return nil, err
 	}
-	found := make([]Found, len(heads))
-	for i, h := range heads {
-		found[i] = Found{h, have[i].snippet(q.Phrase, q.Terms)}
+	found := make([]Found, len(list))
+	for i, c := range list {
+		found[i] = Found{c.Head, have[i].snippet(q.Phrase, q.Terms)}
 	}
 	return found, nil
 }

@@ -319,7 +319,9 @@ const textCacheBytes = 48 << 20
 
 func newTextCache(limit int) *textCache { return &textCache{byID: map[string]*texts{}, limit: limit} }
 
-func (t *texts) weight() int { return 200 + len(t.all) + len(t.lower) + 12*len(t.segments) + 8*len(t.grams) }
+func (t *texts) weight() int {
+	return 200 + len(t.all) + len(t.lower) + 12*len(t.segments) + 8*len(t.grams)
+}
 
 func (c *textCache) get(id string, updated, size int64) *texts {
 	c.mu.Lock()

@@ -1,0 +1,159 @@
+package chats
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+
+	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/store"
+)
+
+// Match is a chat that a workspace search has found.
+type Match struct {
+	ID        string
+	UserID    string
+	Title     string
+	UpdatedAt int64
+	Pinned    bool
+}
+
+// Matching gives the chats of which an SQL condition over the table chat holds and whose title or messages contain all
+// terms (in lower case, taken literally). Internal and archived chats are left out.
+func (s *Store) Matching(ctx context.Context, where string, args []any, terms []string) ([]Match, error) {
+	// on Postgres a row's version tells more than its document's size
+	d := s.db.Dialect()
+	type row struct {
+		Match
+		size int64
+	}
+	rows, err := s.db.Query(ctx, "SELECT chat.id, COALESCE(chat.user_id, ''), COALESCE(chat.title, ''), COALESCE(chat.updated_at, 0), COALESCE(chat.pinned, FALSE), "+
+		sizeOf(d)+" FROM chat WHERE ("+where+") AND chat.archived = FALSE AND "+listed(d, "chat.meta"), args...)
+	list, err := store.Collect(rows, err, func(r *sql.Rows) (v row, err error) {
+		err = r.Scan(&v.ID, &v.UserID, &v.Title, &v.UpdatedAt, &v.Pinned, &v.size)
+		return v, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	candidates := make([]candidate, len(list))
+	for i, r := range list {
+		candidates[i] = candidate{Head{ID: r.ID, UpdatedAt: r.UpdatedAt}, r.size}
+	}
+	have, err := s.textsOf(ctx, candidates, len(terms) > 0)
+	if err != nil {
+		return nil, err
+	}
+	var out []Match
+	for i, r := range list {
+		if have[i].says(r.Title, terms, d == store.Postgres) {
+			out = append(out, r.Match)
+		}
+	}
+	return out, nil
+}
+
+// sizeOf tells versions of a document apart: its length, or on Postgres the row's version.
+func sizeOf(d store.Dialect) string {
+	return d.Pick("COALESCE(octet_length(chat.chat), 0)", "CAST(CAST(chat.xmin AS text) AS bigint)")
+}
+
+// says whether the title or the shown messages contain all terms. unicode folds all letters, not only ASCII's.
+func (t *texts) says(title string, terms []string, unicode bool) bool {
+	if len(terms) == 0 {
+		return true
+	}
+	fold := lowerASCII
+	if unicode {
+		fold = strings.ToLower
+	}
+	title = fold(title)
+	for _, term := range terms {
+		if strings.Contains(title, fold(term)) {
+			continue
+		}
+		if t == nil || !t.shows(fold(term), unicode) {
+			return false
+		}
+	}
+	return true
+}
+
+// shows says whether a message that is a text contains a term.
+func (t *texts) shows(term string, unicode bool) bool {
+	if unicode || isASCII(term) {
+		_, _, _, ok := t.find(term)
+		return ok
+	}
+	for _, s := range t.segments {
+		if s.shown && strings.Contains(t.lower[s.start:s.end], term) {
+			return true
+		}
+	}
+	return false
+}
+
+// Says is says for a document that is not kept, such as that of a shared copy.
+func Says(d jsondoc.Doc, title string, terms []string, unicode bool) bool {
+	if len(terms) == 0 {
+		return true
+	}
+	return textsIn(d).says(title, terms, unicode)
+}
+
+// Passage is the message that a search shows of a chat: the first that has all terms, or else any, or else the last.
+// id is "" where none has a term.
+func Passage(d jsondoc.Doc, terms []string) (content, id string) {
+	history := member(member(trim(d), "history"), "messages")
+	if !history.Truthy() {
+		history = member(trim(d), "messages")
+	}
+	best := 0 // 1: has some term, 2: has all
+	values(history, func(m jsondoc.Doc) bool {
+		s, ok := text(member(m, "content"))
+		if !ok {
+			return true
+		}
+		n := 0
+		if len(terms) > 0 {
+			lower := strings.ToLower(s)
+			for _, t := range terms {
+				if strings.Contains(lower, t) {
+					n++
+				}
+			}
+		}
+		switch {
+		case n > 0 && n == len(terms):
+			best, content = 2, s
+		case n > 0 && best == 0:
+			best, content = 1, s
+		case best == 0:
+			content = s
+			return true
+		default:
+			return true
+		}
+		id, _ = text(member(m, "id"))
+		return best < 2
+	})
+	if best == 0 {
+		id = ""
+	}
+	return content, id
+}
+
+// Docs gives the documents of some chats by id.
+func (s *Store) Docs(ctx context.Context, ids []string) (map[string]*Chat, error) {
+	out := map[string]*Chat{}
+	if len(ids) == 0 {
+		return out, nil
+	}
+	in, args := store.In(nil, padded(ids))
+	rows, err := s.db.Query(ctx, "SELECT "+columns+" FROM chat WHERE id IN "+in, args...)
+	list, err := store.Collect(rows, err, scanChat)
+	for _, c := range list {
+		out[c.ID] = c
+	}
+	return out, err
+}
