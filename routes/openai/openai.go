@@ -143,26 +143,30 @@ func (m *Module) provider(conn llm.Connection) llm.Connected {
 	return backend.New(conn, m.Registry.Client()).(llm.Connected)
 }
 
-type dataAnswer struct {
-	Data jsondoc.Doc `json:"data"`
+// modelsIn: the connection may be named on this path too.
+type modelsIn struct {
+	Index web.Opt[int] `query:"url_idx"`
 }
 
-func (m *Module) models(c *web.Call, _ web.None) (dataAnswer, error) {
+func (m *Module) models(c *web.Call, in modelsIn) (jsondoc.Doc, error) {
+	if in.Index.Has() {
+		return m.modelsOf(c, indexIn{in.Index.V})
+	}
 	if err := m.enabled(); err != nil {
-		return dataAnswer{}, err
+		return nil, err
 	}
 	list := m.Registry.ModelsOf(c.Context(), llm.KindOpenAI, models.CallerOf(c.Principal))
 	out := make([]jsondoc.Doc, 0, len(list))
 	keep, err := m.visible(c)
 	if err != nil {
-		return dataAnswer{}, err
+		return nil, err
 	}
 	for _, one := range list {
 		if keep(one.ID) {
 			out = append(out, jsondoc.Doc(one.Entry))
 		}
 	}
-	return dataAnswer{jsondoc.Array(out...)}, nil
+	return jsondoc.Object("data", jsondoc.Array(out...)), nil
 }
 
 // visible says which models of a list the caller sees: users those with a row that is theirs or granted.

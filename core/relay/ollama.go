@@ -1,0 +1,54 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/llm"
+	"github.com/galleychat/galley/core/llm/ollama"
+	"github.com/galleychat/galley/core/web"
+)
+
+// OllamaFailure is the error for an Ollama server that refused (it closes the answer) or, with resp nil, was not reached.
+func OllamaFailure(resp *http.Response, err error) *web.Error {
+	if resp == nil {
+		for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+			err = inner
+		}
+		return web.Because(http.StatusInternalServerError, "Ollama: "+err.Error(), err)
+	}
+	u := ollama.Failure(resp)
+	e := web.Because(u.Status, jsondoc.Doc(u.Body).Get("detail"), u)
+	e.Header = u.Header()
+	return e
+}
+
+// Ask sends a request to an Ollama server and gives its JSON, null where it answers something else. Errors are
+// *web.Error.
+func Ask(ctx context.Context, p llm.Connected, method, path string, body []byte, caller *llm.Caller) (jsondoc.Doc, error) {
+	resp, err := p.Do(ctx, method, path, body, false, caller)
+	if err != nil {
+		return nil, either(ctx.Err(), OllamaFailure(nil, err))
+	}
+	if resp.StatusCode >= 400 {
+		return nil, OllamaFailure(resp, nil)
+	}
+	raw, err := llm.ReadBody(resp)
+	if err != nil {
+		return nil, either(ctx.Err(), OllamaFailure(nil, err))
+	}
+	doc, bad := jsondoc.Check(raw)
+	if bad != nil || !llm.IsJSONType(resp.Header.Get("Content-Type")) {
+		return jsondoc.Doc("null"), nil
+	}
+	return doc, nil
+}
+
+func either(err error, other *web.Error) error {
+	if err != nil {
+		return err
+	}
+	return other
+}
