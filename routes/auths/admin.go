@@ -270,9 +270,9 @@ func (m *Module) storeAdmin(c *web.Call, changes config.Changes) (revoked bool, 
 	return true, nil
 }
 
-// factorPossible says whether second factors can be kept: they need accounts, stored settings and a key.
+// factorPossible says whether second factors can be asked for: they need accounts, stored settings, a key, and what asks.
 func (m *Module) factorPossible() bool {
-	if !m.Env.Auth || !m.Settings.Persistent() {
+	if !m.Env.Auth || !m.Settings.Persistent() || !m.Sessions.HasFactor() {
 		return false
 	}
 	if m.Env.MFAKey == "" {

@@ -66,6 +66,7 @@ func (m *Module) Routes(g *web.Group) {
 	g.Add("POST /admin/config/ldap/server", do(auth.Admin, m.setLDAPServer))
 	g.Add("GET /admin/config/oauth", do(auth.Admin, m.oauthConfig))
 	g.Add("POST /admin/config/oauth", do(auth.Admin, m.setOAuthConfig))
+	m.factorRoutes(g)
 	g.Add("POST /oauth/{provider}/token/exchange", do(auth.Public, m.exchange))
 	g.Add("DELETE /oauth/sessions/{provider:path}", do(auth.Verified, m.deleteOAuth))
 }

@@ -106,6 +106,9 @@ func (s *Sessions) SetRealtime(r Realtime) { s.o.Realtime = r }
 // SetFactor sets what begins the second step of sign-ins. Call it before requests are served.
 func (s *Sessions) SetFactor(f Factor) { s.o.Factor = f }
 
+// HasFactor says whether there is something that begins the second step of sign-ins.
+func (s *Sessions) HasFactor() bool { return s.o.Factor != nil }
+
 // Disconnect ends the live connections of accounts.
 func (s *Sessions) Disconnect(userIDs ...string) {
 	if s.o.Realtime == nil {
