@@ -107,7 +107,14 @@ type item struct {
 
 // answerItems writes a list. It is encoded by hand: it is the most frequent answer of the server.
 func answerItems(c *web.Call, list []item) (web.Done, error) {
-	out := make([]byte, 0, 2+260*len(list))
+	size := 2
+	for i := range list {
+		size += 240 + len(list[i].Title)
+		if list[i].snippet != nil {
+			size += len(*list[i].snippet) + 16
+		}
+	}
+	out := make([]byte, 0, size)
 	out = append(out, '[')
 	for i := range list {
 		if i > 0 {

@@ -16,10 +16,11 @@ const textInvalidToken = "Your session has expired or the token is invalid. Plea
 // get answers with a chat that the caller may read.
 func (m *Module) get(c *web.Call, in idIn) (web.Done, error) {
 	ctx := c.Context()
-	chat, err := m.Access.Get(ctx, c.UserID(), role(c), in.ID, chats.Read)
+	known, err := m.Access.Recall(ctx, c.UserID(), role(c), in.ID, chats.Read)
 	if err != nil {
 		return web.Done{}, orElse(err, errUnfound)
 	}
+	chat := known.Chat()
 	var streams []chats.Stream
 	if m.Tasks != nil {
 		streams = m.Tasks.Streams(in.ID)
@@ -28,7 +29,7 @@ func (m *Module) get(c *web.Call, in idIn) (web.Done, error) {
 	if err != nil {
 		return web.Done{}, err
 	}
-	v, err := chat.View(ctx, chats.Viewer{ID: c.UserID(), Mode: mode, Repair: true, Streams: streams, Names: m.Users.Names})
+	v, err := known.View(ctx, chats.Viewer{ID: c.UserID(), Mode: mode, Repair: true, Streams: streams, Names: m.Users.Names})
 	if err != nil {
 		return web.Done{}, err
 	}

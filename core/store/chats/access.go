@@ -84,3 +84,16 @@ func (a *Access) Get(ctx context.Context, userID, role, chatID, permission strin
 	}
 	return c, err
 }
+
+// Recall is Get for chats that are opened again and again.
+func (a *Access) Recall(ctx context.Context, userID, role, chatID, permission string) (*Known, error) {
+	k, err := a.store.Recall(ctx, chatID)
+	if err != nil {
+		return nil, err
+	}
+	ok, err := a.Can(ctx, userID, role, k.chat, permission)
+	if err == nil && !ok {
+		err = store.ErrNotFound
+	}
+	return k, err
+}

@@ -40,11 +40,12 @@ func (c *Chat) Tags() []string { return c.Meta.Get("tags").Texts() }
 type Store struct {
 	db    *store.DB
 	texts *textCache
+	memo  *memo
 }
 
 // New makes a Store over a database.
 func New(db *store.DB) *Store {
-	return &Store{db: db, texts: newTextCache(textCacheBytes)}
+	return &Store{db: db, texts: newTextCache(textCacheBytes), memo: newMemo(db, memoBytes)}
 }
 
 func (s *Store) unix() int64 { return timeNow() }

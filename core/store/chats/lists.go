@@ -103,7 +103,7 @@ type ListOptions struct {
 	Page
 }
 
-// List is the sidebar's list of a user's chats.
+// List is the sidebar's list of a user's chats. The list is shared: it is not to be changed.
 func (s *Store) List(ctx context.Context, userID string, o ListOptions) ([]Head, error) {
 	where := "chat.user_id = $1"
 	if !o.Folders {
@@ -115,7 +115,11 @@ func (s *Store) List(ctx context.Context, userID string, o ListOptions) ([]Head,
 	if !o.Archived {
 		where += " AND chat.archived = FALSE"
 	}
-	return s.heads(ctx, where, order(o.Sort, o.Dir, ""), o.Page, userID)
+	key := fmt.Sprintf("list|%s|%t|%t|%t|%s|%s|%d|%d", userID, o.Folders, o.Pinned, o.Archived, o.Sort, o.Dir, o.Offset, o.Limit)
+	return recall(ctx, s.memo, key, func() ([]Head, int, error) {
+		list, err := s.heads(ctx, where, order(o.Sort, o.Dir, ""), o.Page, userID)
+		return list, 300 * len(list), err
+	})
 }
 
 // Filter narrows and sorts a list: a part of the title, a column and its direction.

@@ -108,12 +108,17 @@ func (q *Query) where(d store.Dialect) (string, []any) {
 }
 
 // Search finds a user's chats by their titles and what their messages say. Those with the whole phrase come first, then
-// the last changed.
+// the last changed. The list is shared: it is not to be changed.
 func (s *Store) Search(ctx context.Context, q Query) ([]Found, error) {
 	if s.db.Dialect() == store.Postgres {
 		return s.searchSQL(ctx, q)
 	}
-	return s.searchTexts(ctx, q)
+	where, args := q.where(s.db.Dialect())
+	key := fmt.Sprintf("search|%q|%q|%s|%d|%d", where, args, q.Phrase, q.Offset, q.Limit)
+	return recall(ctx, s.memo, key, func() ([]Found, int, error) {
+		found, err := s.searchTexts(ctx, q, where, args)
+		return found, 600 * len(found), err
+	})
 }
 
 // candidate is a chat that a search looks at.
@@ -124,8 +129,7 @@ type candidate struct {
 
 // searchTexts looks through the kept texts of chats, newest first, and stops where the page is full. SQL would have to
 // read and parse each document anew for every search.
-func (s *Store) searchTexts(ctx context.Context, q Query) ([]Found, error) {
-	where, args := q.where(s.db.Dialect())
+func (s *Store) searchTexts(ctx context.Context, q Query, where string, args []any) ([]Found, error) {
 	var hits, partial []Found
 	enough := q.Offset + q.Limit
 	for chunk, skip := 64, 0; ; chunk, skip = min(chunk*2, 1024), skip+chunk {
