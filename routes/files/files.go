@@ -35,6 +35,8 @@ type Deps struct {
 	Settings     *config.Settings
 	AdminsSeeAll bool // administrators list everybody's files (BYPASS_ADMIN_ACCESS_CONTROL)
 	Log          *slog.Logger
+	// Publish tells the operator's webhooks of an event (file.uploaded, …); nil where there are none.
+	Publish func(ctx context.Context, actor *auth.Principal, name, subjectID string, data jsondoc.Doc)
 }
 
 // Module is the tag "files". Drain waits for files that are being read.
@@ -133,6 +135,18 @@ func missing(err error) error {
 		return errNotFound
 	}
 	return err
+}
+
+// publish tells of an event with pairs of a name and a value.
+func (m *Module) publish(c *web.Call, name, subjectID string, pairs ...any) {
+	if m.Publish == nil {
+		return
+	}
+	var b jsondoc.Builder
+	for i := 0; i+1 < len(pairs); i += 2 {
+		b.Add(pairs[i].(string), pairs[i+1])
+	}
+	m.Publish(c.Context(), c.Principal, name, subjectID, b.Done())
 }
 
 // response is a file as lists and uploads answer with it.

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,7 @@ type world struct {
 	router   *web.Router
 	settings *config.Settings
 	module   *Module
+	events   []string
 }
 
 func newWorld(t *testing.T) *world {
@@ -80,7 +82,10 @@ func newWorld(t *testing.T) *world {
 	grants := access.New(db, settings)
 	chatAccess := chats.NewAccess(chats.New(db), grants, folders.NewAccess(folders.New(db), grants), true)
 	fs := files.New(db)
-	w.module = New(Deps{Files: fs, Access: files.NewAccess(db, fs, grants, chatAccess), Folder: folder, Users: us, Settings: settings, AdminsSeeAll: true, Log: slog.New(slog.DiscardHandler)})
+	w.module = New(Deps{Files: fs, Access: files.NewAccess(db, fs, grants, chatAccess), Folder: folder, Users: us, Settings: settings, AdminsSeeAll: true, Log: slog.New(slog.DiscardHandler),
+		Publish: func(_ context.Context, actor *auth.Principal, name, subjectID string, data jsondoc.Doc) {
+			w.events = append(w.events, actor.ID+" "+name+" "+subjectID+" "+data.String())
+		}})
 	t.Cleanup(func() { w.drain() })
 	w.router = web.New(web.Options{Auth: door{us}, Logger: slog.New(slog.DiscardHandler), UploadDir: t.TempDir()})
 	w.router.Mount("/api/v1/files", w.module)
@@ -358,6 +363,11 @@ func TestChanges(t *testing.T) {
 	w.is("alice", "DELETE /all", "", 401, web.TextProhibited)
 	w.is("admin", "DELETE /all", "", 200, "All files deleted successfully")
 	w.is("admin", "GET /count", "", 200, "0")
+	want := []string{"alice file.uploaded " + id + ` {"filename":"a.txt","content_type":"text/plain"}`, "alice file.content_updated " + id + ` {"content_preview":"new"}`,
+		"alice file.renamed " + id + ` {"filename":"b.txt"}`, "alice file.deleted " + id + ` {"filename":"b.txt"}`}
+	if len(w.events) != 6 || !slices.Equal(w.events[:4], want) || w.events[5] != "admin file.deleted_all  {}" {
+		t.Errorf("events: %q", w.events)
+	}
 	if left, err := os.ReadDir(w.dir); err != nil || len(left) != 0 {
 		t.Errorf("left: %v, %v", left, err)
 	}

@@ -83,6 +83,7 @@ func (m *Module) upload(c *web.Call, in uploadIn) (*response, error) {
 	if err := m.Files.Insert(c.Context(), f); err != nil {
 		return nil, errors.Join(err, m.Folder.Remove(path))
 	}
+	m.publish(c, "file.uploaded", f.ID, "filename", f.Filename, "content_type", f.Meta.Get("content_type"))
 	out := respond(f, true)
 	if !in.Process {
 		return &out, nil

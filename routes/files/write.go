@@ -32,7 +32,19 @@ func (m *Module) setText(c *web.Call, in setTextIn) (*textOut, error) {
 	if f, err = m.keep(c.Context(), f.ID, in.Body.Content); err != nil {
 		return nil, missing(err)
 	}
+	m.publish(c, "file.content_updated", f.ID, "content_preview", preview(in.Body.Content))
 	return textOf(f), nil
+}
+
+// preview is the beginning of a text, at most 300 characters.
+func preview(text string) string {
+	n := 0
+	for i := range text {
+		if n++; n > 300 {
+			return text[:i]
+		}
+	}
+	return text
 }
 
 type renameIn struct {
@@ -47,8 +59,11 @@ func (m *Module) rename(c *web.Call, in renameIn) (*files.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err = m.Files.Update(c.Context(), f.ID, files.Change{Name: &in.Body.Filename})
-	return f, missing(err)
+	if f, err = m.Files.Update(c.Context(), f.ID, files.Change{Name: &in.Body.Filename}); err != nil {
+		return nil, missing(err)
+	}
+	m.publish(c, "file.renamed", f.ID, "filename", f.Filename)
+	return f, nil
 }
 
 type messageOut struct {
@@ -68,6 +83,7 @@ func (m *Module) delete(c *web.Call, in idIn) (*messageOut, error) {
 			return nil, errDelete(err)
 		}
 	}
+	m.publish(c, "file.deleted", f.ID, "filename", f.Filename)
 	return &messageOut{"File deleted successfully"}, nil
 }
 
@@ -78,6 +94,7 @@ func (m *Module) deleteAll(c *web.Call, _ web.None) (*messageOut, error) {
 	if err := m.Folder.Clear(); err != nil {
 		return nil, errDelete(err)
 	}
+	m.publish(c, "file.deleted_all", "")
 	return &messageOut{"All files deleted successfully"}, nil
 }
 

@@ -48,6 +48,8 @@ type Deps struct {
 	Files    Files
 	Settings *config.Settings
 	Active   func(chatIDs []string) map[string]bool // which chats an answer is being written in; nil where none can be
+	// Publish tells the operator's webhooks of an event (folder.created, …); nil where there are none.
+	Publish func(ctx context.Context, actor *auth.Principal, name, subjectID string, data jsondoc.Doc)
 }
 
 // Module is the tag "folders".
@@ -123,6 +125,18 @@ func (m *Module) may(c *web.Call, f *folders.Folder, permission string) (bool, e
 	}
 	can, err := m.access.CanAmong(c.Context(), c.UserID(), []string{f.ID}, permission)
 	return can[f.ID], err
+}
+
+// publish tells of an event with pairs of a name and a value.
+func (m *Module) publish(c *web.Call, name, subjectID string, pairs ...any) {
+	if m.Publish == nil {
+		return
+	}
+	var b jsondoc.Builder
+	for i := 0; i+1 < len(pairs); i += 2 {
+		b.Add(pairs[i].(string), pairs[i+1])
+	}
+	m.Publish(c.Context(), c.Principal, name, subjectID, b.Done())
 }
 
 // missing makes the 404 of a folder that is not there.

@@ -53,6 +53,7 @@ type world struct {
 	chats    *chats.Store
 	folders  *folders.Store
 	running  map[string]bool
+	events   []string
 }
 
 func newWorld(t *testing.T, files attached) *world {
@@ -78,7 +79,10 @@ func newWorld(t *testing.T, files attached) *world {
 	}
 	w.router = web.New(web.Options{Auth: door{us}, Logger: slog.New(slog.DiscardHandler)})
 	w.router.Mount("/api/v1/folders", New(Deps{Folders: w.folders, Access: w.access, Chats: w.chats, Users: us, Files: files, Settings: settings,
-		Active: func([]string) map[string]bool { return w.running }}))
+		Active: func([]string) map[string]bool { return w.running },
+		Publish: func(_ context.Context, actor *auth.Principal, name, subjectID string, data jsondoc.Doc) {
+			w.events = append(w.events, actor.ID+" "+name+" "+subjectID+" "+data.String())
+		}}))
 	w.router.Finish()
 	return w
 }
@@ -313,4 +317,22 @@ func TestSwitchedOff(t *testing.T) {
 	set("folders.enable", "true")
 	set("user.permissions", `{}`)
 	w.ok("alice", "GET /", "")
+}
+
+func TestEvents(t *testing.T) {
+	w := newWorld(t, nil)
+	f := w.folder("alice", `{"name":"A"}`)
+	w.ok("alice", "POST /"+f+"/update", `{"name":"B"}`)
+	w.ok("alice", "POST /"+f+"/update/parent", `{}`)
+	w.ok("admin", "POST /"+f+"/access/update", `{"access_grants":[]}`)
+	w.ok("alice", "DELETE /"+f, "")
+	w.refused("alice", "DELETE /"+f, "", 404, "")
+	want := []string{
+		"alice folder.created " + f + ` {"name":"A","parent_id":null,"owner_id":"alice"}`, "alice folder.updated " + f + ` {"name":"B"}`,
+		"alice folder.parent_updated " + f + ` {"parent_id":null}`, "admin folder.access_updated " + f + ` {"grant_count":0}`,
+		"alice folder.deleted " + f + ` {"folder_ids":["` + f + `"],"delete_contents":true}`,
+	}
+	if !slices.Equal(w.events, want) {
+		t.Errorf("got %q\nwant %q", w.events, want)
+	}
 }

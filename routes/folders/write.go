@@ -59,7 +59,12 @@ func (m *Module) create(c *web.Call, in createIn) (*folders.Folder, error) {
 			owner = parent.UserID
 		}
 	}
-	return m.Folders.Insert(c.Context(), folders.NewFolder{UserID: owner, ParentID: parentID, Name: f.Name, Data: data, Meta: f.Meta.V.Doc()})
+	made, err := m.Folders.Insert(c.Context(), folders.NewFolder{UserID: owner, ParentID: parentID, Name: f.Name, Data: data, Meta: f.Meta.V.Doc()})
+	if err != nil {
+		return nil, err
+	}
+	m.publish(c, "folder.created", made.ID, "name", made.Name, "parent_id", made.ParentID, "owner_id", made.UserID)
+	return made, nil
 }
 
 // nameIsFree refuses a name that a sibling other than self has.
@@ -148,6 +153,7 @@ func (m *Module) update(c *web.Call, in updateIn) (*folders.Folder, error) {
 	case err != nil:
 		return nil, err
 	}
+	m.publish(c, "folder.updated", f.ID, "name", f.Name)
 	return f, nil
 }
 
@@ -198,8 +204,11 @@ func (m *Module) setParent(c *web.Call, in parentIn) (*folders.Folder, error) {
 			return nil, errMove
 		}
 	}
-	f, err = m.Folders.SetParent(c.Context(), f.ID, parentID)
-	return f, missing(err)
+	if f, err = m.Folders.SetParent(c.Context(), f.ID, parentID); err != nil {
+		return nil, missing(err)
+	}
+	m.publish(c, "folder.parent_updated", f.ID, "parent_id", parentID)
+	return f, nil
 }
 
 type expandedIn struct {
@@ -266,6 +275,7 @@ func (m *Module) share(c *web.Call, in shareIn) (*granted, error) {
 	if err != nil {
 		return nil, missing(err)
 	}
+	m.publish(c, "folder.access_updated", f.ID, "grant_count", len(grants))
 	return &granted{*f, grants}, nil
 }
 
@@ -329,7 +339,7 @@ func (m *Module) delete(c *web.Call, in deleteIn) (bool, error) {
 			}
 		}
 	}
-	_, err = m.Folders.Delete(c.Context(), f.ID, f.UserID, func(tx *store.Tx, ids []string) error {
+	ids, err := m.Folders.Delete(c.Context(), f.ID, f.UserID, func(tx *store.Tx, ids []string) error {
 		if !contents {
 			return nil
 		}
@@ -340,5 +350,9 @@ func (m *Module) delete(c *web.Call, in deleteIn) (bool, error) {
 		}
 		return nil
 	})
-	return err == nil, err
+	if err != nil {
+		return false, err
+	}
+	m.publish(c, "folder.deleted", f.ID, "folder_ids", ids, "delete_contents", contents)
+	return true, nil
 }
