@@ -89,6 +89,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { w.drain() })
 	w.router = web.New(web.Options{Auth: door{us}, Logger: slog.New(slog.DiscardHandler), UploadDir: t.TempDir()})
 	w.router.Mount("/api/v1/files", w.module)
+	w.router.Mount("/api/v1/files/retrieval", w.module.Retrieval()) // below, so that call reaches it
 	w.router.Finish()
 	return w
 }
@@ -409,4 +410,36 @@ func TestStatusIsAwaited(t *testing.T) {
 	if _, err := rest.ReadFrom(res.Body); err != nil || !strings.HasSuffix(rest.String(), `data: {"status":"completed"}`+"\n\n") {
 		t.Errorf("rest: %q, %v", rest.String(), err)
 	}
+}
+
+func TestReadLater(t *testing.T) {
+	w := newWorld(t)
+	stored := func(name, kind, content string) string {
+		status, f := w.upload("alice", "?process=false", name, kind, content)
+		if status != 200 {
+			t.Fatalf("%d %s", status, f)
+		}
+		return f.Text("id")
+	}
+	const path = "POST /retrieval/process/file"
+	later, blank, film := stored("later.txt", "text/plain", "Later."), stored("blank.txt", "text/plain", " "), stored("f.mp4", "video/mp4", "\x00")
+	w.is("bob", path, `{"file_id":"`+later+`"}`, 404, web.TextNotFound)
+	w.is("alice", path, `{"file_id":"`+later+`","collection_name":"other"}`, 404, web.TextNotFound)
+	w.is("alice", "GET /"+later+"/process/status", "", 200, files.Pending)
+	w.is("alice", path, `{"file_id":"`+later+`"}`, 200, `{"status":true,"collection_name":"file-`+later+`","filename":"later.txt","content":"Later."}`)
+	w.is("alice", "GET /"+later+"/process/status", "", 200, files.Completed)
+	w.is("alice", path, `{"file_id":"`+blank+`"}`, 400, textEmpty)
+	w.is("alice", "GET /"+blank+"/process/status", "", 200, files.Failed)
+	w.is("alice", path, `{"file_id":"`+film+`"}`, 400, textEmpty)
+	if err := os.RemoveAll(w.dir); err != nil {
+		t.Fatal(err)
+	}
+	w.is("alice", path, `{"file_id":"`+later+`"}`, 400, `{"detail":"`+textAbsent+`"}`)
+	if _, err := w.db.Exec(context.Background(), "UPDATE file SET path = NULL WHERE id = $1", later); err != nil {
+		t.Fatal(err)
+	}
+	w.is("alice", path, `{"file_id":"`+later+`"}`, 200, `"content":"Later."`)
+	w.set("rag.bypass_embedding_and_retrieval", "true")
+	w.is("admin", path, `{"file_id":"`+blank+`","content":"Now."}`, 200, `{"status":true,"collection_name":null,"filename":"blank.txt","content":"Now."}`)
+	w.is("alice", "GET /"+blank+"/data/content", "", 200, "Now.")
 }

@@ -17,6 +17,9 @@ import (
 // errEmptyText is the reason of a file that has no text.
 var errEmptyText = errors.New(textEmpty) //nolint:staticcheck // shown to users
 
+// errAbsent is the reason of a file whose content has gone.
+var errAbsent = errors.New(textAbsent) //nolint:staticcheck // shown to users
+
 // process reads a file's text and keeps it with the file, or the reason why there is none.
 func (m *Module) process(ctx context.Context, f *files.File) {
 	select {
@@ -34,23 +37,41 @@ func (m *Module) read(ctx context.Context, f *files.File) error {
 	if _, err := m.Files.Update(ctx, f.ID, files.Change{Data: jsondoc.Object("status", jsondoc.Text(files.Processing))}); err != nil {
 		return err
 	}
+	_, err := m.index(ctx, f)
+	var r reason
+	if errors.As(err, &r) {
+		return nil // kept with the file
+	}
+	return err
+}
+
+// reason is why a file has no text; it is kept with the file.
+type reason struct{ error }
+
+func (r reason) Unwrap() error { return r.error }
+
+// index reads a file's text and keeps it, or the reason why there is none, which it returns too. The file is nil where
+// the kind of file has no text, which is no error.
+func (m *Module) index(ctx context.Context, f *files.File) (*files.File, error) {
 	text, found, err := m.extract(f)
 	if err == nil && !found {
 		_, err = m.Files.Update(ctx, f.ID, files.Change{Data: completed()})
-		return err
+		return nil, err
 	}
 	if err == nil {
-		_, err = m.keep(ctx, f.ID, text)
-	}
-	if err == nil || ctx.Err() != nil {
-		return err
+		if f, err := m.keep(ctx, f.ID, text); !errors.Is(err, errEmptyText) {
+			return f, err
+		}
+		err = errEmptyText
 	}
 	data := jsondoc.Object("status", jsondoc.Text(files.Failed)).Set(jsondoc.Text(err.Error()), "error")
 	if errors.Is(err, errEmptyText) {
 		data = data.Set(jsondoc.Text(text), "content")
 	}
-	_, err = m.Files.Update(ctx, f.ID, files.Change{Data: data, Clear: true})
-	return err
+	if _, failed := m.Files.Update(ctx, f.ID, files.Change{Data: data, Clear: true}); failed != nil {
+		return nil, failed
+	}
+	return nil, reason{err}
 }
 
 func completed() jsondoc.Doc {
@@ -78,9 +99,13 @@ func (e errKind) Error() string { return "File type " + string(e) + " is not sup
 
 // extract reads a file's text. Videos have none, which is no error.
 func (m *Module) extract(f *files.File) (text string, found bool, err error) {
+	if f.Path == nil || *f.Path == "" {
+		return f.Content(), true, nil
+	}
 	file, info, err := m.Folder.Open(*f.Path)
 	if err != nil {
-		return "", false, err
+		m.Log.Warn("content of a file cannot be read", "file", f.ID, "error", err) // it names paths, so users are not told
+		return "", false, errAbsent
 	}
 	defer file.Close()
 	head := make([]byte, plaintext.HeadSize)

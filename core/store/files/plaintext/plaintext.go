@@ -1,5 +1,6 @@
-// Package plaintext reads the text of files whose format is text: plain text, code, Markdown, CSV, HTML. The result is
-// what the reference stores for them, but for its repair of text that was decoded wrongly before.
+// Package plaintext reads the text of files whose format is text: plain text, code, Markdown, CSV, HTML, and of Word
+// documents (docx). The result is what the reference stores for them, but for its repair of text that was decoded wrongly
+// before.
 package plaintext
 
 import (
@@ -13,11 +14,11 @@ import (
 var ErrFormat = errors.New("This file type requires an external document extractor in slim. Configure one that supports it.") //nolint:staticcheck // shown to users
 
 // binary are extensions of documents that need an extractor, whatever their bytes look like.
-var binary = set("pdf doc docx xls xlsx ppt pptx msg odt epub")
+var binary = set("pdf doc xls xlsx ppt pptx msg odt epub")
 
 // binaryTypes are content types of such documents.
 var binaryTypes = set("application/epub+zip application/msword application/vnd.ms-excel application/vnd.ms-powerpoint application/pdf " +
-	"application/vnd.openxmlformats-officedocument.wordprocessingml.document application/vnd.openxmlformats-officedocument.spreadsheetml.sheet " +
+	"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet " +
 	"application/vnd.openxmlformats-officedocument.presentationml.presentation")
 
 func set(words string) map[string]bool {
@@ -35,10 +36,20 @@ const HeadSize = 8192
 // content type.
 func Readable(name, contentType string, head []byte) bool {
 	ext := extension(name)
-	if binary[ext] || ext != "csv" && ext != "htm" && ext != "html" && ext != "md" && binaryTypes[contentType] {
+	if isDocx(ext, contentType) {
+		return true
+	}
+	if binary[ext] || !texts[ext] && binaryTypes[contentType] {
 		return false
 	}
 	return Is(head) || hasUTF16Mark(head)
+}
+
+// texts are extensions that go before any content type.
+var texts = set("csv htm html md rst xml")
+
+func isDocx(ext, contentType string) bool {
+	return ext == "docx" || contentType == docxType && !binary[ext] && !texts[ext]
 }
 
 func extension(name string) string { return strings.ToLower(name[strings.LastIndexByte(name, '.')+1:]) }
@@ -48,9 +59,14 @@ func Extract(name, contentType string, content []byte) (string, error) {
 	if !Readable(name, contentType, content) {
 		return "", ErrFormat
 	}
+	ext := extension(name)
+	if isDocx(ext, contentType) {
+		text, err := fromDocx(content)
+		return tidy(text), err
+	}
 	text := decode(content)
 	var err error
-	switch extension(name) {
+	switch ext {
 	case "csv":
 		if text, err = fromCSV(text); err != nil {
 			return "", err

@@ -1,7 +1,10 @@
 package plaintext
 
 import (
+	"archive/zip"
+	"bytes"
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -34,13 +37,58 @@ func TestExtract(t *testing.T) {
 	}
 	for _, tt := range []struct{ name, kind, content string }{
 		{"a.pdf", "application/pdf", "%PDF-1.4"},
-		{"A.DOCX", "", "PK"},
+		{"A.XLSX", "", "PK"},
 		{"letter", "application/msword", "text in truth"},
 		{"a.bin", "application/octet-stream", "a\x00b"},
 		{"a.txt", "text/plain", ""},
 	} {
 		if got, err := Extract(tt.name, tt.kind, []byte(tt.content)); !errors.Is(err, ErrFormat) {
 			t.Errorf("%s: %q, %v", tt.name, got, err)
+		}
+	}
+}
+
+func archive(t *testing.T, parts ...string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for i := 0; i < len(parts); i += 2 {
+		w, err := z.Create(parts[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = w.Write([]byte(parts[i+1]))
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func word(body string) string {
+	return `<?xml version="1.0" encoding="UTF-8"?><w:document xmlns:w="` + wordML + `" xmlns:x="y">` + body + `</w:document>`
+}
+
+func TestWordDocuments(t *testing.T) {
+	body := word(`<w:body><w:p><w:r><w:t>Dear </w:t><w:t xml:space="preserve">neighbour &amp; co,</w:t></w:r></w:p><w:p><w:r><w:t>one</w:t><w:tab/><w:br/><x:t>no</x:t><w:t>two</w:t></w:r></w:p></w:body>`)
+	odd := strings.ReplaceAll(strings.ReplaceAll(body, "w:", "q:"), "xmlns:w", "xmlns:q")
+	for _, tt := range []struct {
+		name, kind string
+		content    []byte
+		want, bad  string
+	}{
+		{"a.docx", "", archive(t, "word/document.xml", body), "Dear neighbour & co,\n\none\t\ntwo", ""},
+		{"letter", docxType, archive(t, "word/document.xml", odd), "Dear neighbour & co,\n\none\t\ntwo", ""},
+		{"a.docx", docxType, archive(t, "word/footer1.xml", word("<w:p><w:t>foot</w:t></w:p>"), "word/document.xml", word("<w:p><w:t>body</w:t></w:p>"),
+			"word/header2.xml", word("<w:p><w:t>head</w:t></w:p>")), "head\n\nbody\n\nfoot", ""},
+		{"a.docx", "", []byte("no archive"), "", "File is not a zip file"},
+		{"a.docx", "", archive(t, "other.xml", body), "", "no item named 'word/document.xml'"},
+		{"a.docx", "", archive(t, "word/document.xml", "<w:document"), "", "word/document.xml: "},
+		{"a.docx", "", archive(t, "word/document.xml", strings.Repeat(" ", unpackedLeast+1)), "", errUnpacked.Error()},
+	} {
+		got, err := Extract(tt.name, tt.kind, tt.content)
+		if got != tt.want || (err == nil) != (tt.bad == "") || err != nil && !strings.Contains(err.Error(), tt.bad) {
+			t.Errorf("%s: %q, %v, want %q %s", tt.name, got, err, tt.want, tt.bad)
 		}
 	}
 }
