@@ -92,7 +92,7 @@ func (m *Module) upload(c *web.Call, in uploadIn) (*response, error) {
 	if in.Background {
 		m.work.Go(func() { m.process(m.life, f) })
 	} else {
-		m.process(c.Context(), f)
+		m.process(m.life, f) // goes on if the client leaves, so that the state does not stay
 	}
 	return &out, nil
 }
