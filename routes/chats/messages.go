@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/store/chats"
 	"github.com/galleychat/galley/core/web"
 )
 
@@ -27,11 +28,23 @@ func (m *Module) chatOwner(c *web.Call, id string) (string, error) {
 // maxVoice is how many characters a message's speech metadata may have as JSON.
 const maxVoice = 100_000
 
+// rawText is a string of which NUL characters and lone surrogates are taken out: decoding would make the latter visible.
+type rawText struct{ doc jsondoc.Doc }
+
+// DecodeField implements web.Decoder.
+func (r *rawText) DecodeField(raw jsondoc.Doc, loc web.Loc) web.Problems {
+	if raw.Kind() != '"' {
+		return web.Problems{{Type: "string_type", Loc: loc, Msg: "Input should be a valid string", Input: raw}}
+	}
+	r.doc = chats.Clean(raw)
+	return nil
+}
+
 type updateMessageIn struct {
 	ID        string `path:"id"`
 	MessageID string `path:"message_id"`
 	Body      struct {
-		Content web.Opt[string]   `json:"content"`
+		Content web.Opt[rawText]  `json:"content"`
 		Voice   web.Opt[web.Dict] `json:"voice"`
 	}
 }
@@ -44,7 +57,7 @@ func (m *Module) updateMessage(c *web.Call, in updateMessageIn) (web.Done, error
 	content, voice := in.Body.Content, in.Body.Voice
 	var fields jsondoc.Builder
 	if content.Has() {
-		fields.Add("content", content.V)
+		fields.Raw("content", content.V.doc)
 	}
 	if voice.Has() {
 		if len([]rune(string(voice.V))) > maxVoice {
@@ -71,7 +84,7 @@ func (m *Module) updateMessage(c *web.Call, in updateMessageIn) (web.Done, error
 	data.Add("message_id", in.MessageID)
 	kind := "chat:message"
 	if content.Has() {
-		data.Add("content", content.V)
+		data.Raw("content", content.V.doc)
 	} else {
 		kind = "chat:message:voice"
 		data.Raw("voice", voice.V.Doc())
@@ -79,7 +92,8 @@ func (m *Module) updateMessage(c *web.Call, in updateMessageIn) (web.Done, error
 	if err := m.emit(owner, in.ID, in.MessageID, kind, data.Done()); err != nil {
 		return web.Done{}, err
 	}
-	m.publish(c, "message.updated", in.MessageID, "chat_id", in.ID, "content_preview", firstRunes(content.Or(""), 300))
+	preview, _ := content.V.doc.AsText()
+	m.publish(c, "message.updated", in.MessageID, "chat_id", in.ID, "content_preview", firstRunes(preview, 300))
 	return answer(c, chat)
 }
 
