@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+"""Replays the recorded contract against the program and fails below a floor.
+
+    contract.py --galley PROGRAM --upstream PROGRAM --contract DIR --floor FILE --work DIR [--frontend DIR] [--only GROUP]
+
+Groups of scenarios (the part of the name before the first "-") are spread over some servers, each with an empty database and
+a stand-in model server of its own, because most of a scenario's time is waiting. FILE holds the number of steps that must match.
+"""
+import argparse
+import collections
+import glob
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+PATIENCE = 60  # seconds until a server is ready, and until it has stopped
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(url, process, log):
+    end = time.time() + PATIENCE
+    while True:
+        try:
+            if urllib.request.urlopen(url, timeout=5).status == 200:
+                return
+        except OSError as e:
+            last = e
+        if process.poll() is not None or time.time() > end:
+            raise SystemExit("%s: %s\n%s" % (url, last, open(log).read()[-4000:]))
+        time.sleep(0.05)
+
+
+class Shard:
+    """A server, its model server, and the replay of some groups against it."""
+
+    def __init__(self, number, args):
+        self.number, self.args, self.files, self.processes = number, args, [], []
+        self.dir = os.path.join(args.work, "shard-%d" % number)
+        self.results = os.path.join(self.dir, "results.json")
+        os.makedirs(os.path.join(self.dir, "data"))
+
+    def log(self, name):
+        return os.path.join(self.args.work, "logs", "%s-%d" % (name, self.number))
+
+    def spawn(self, name, command, env=None):
+        with open(self.log(name), "w") as out:
+            p = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=env)
+        self.processes.append(p)
+        return p
+
+    def start(self):
+        address = "127.0.0.1:%d" % free_port()
+        upstream = "http://" + address
+        wait_for(upstream + "/v1/models", self.spawn("upstream", [self.args.upstream, "-addr", address]), self.log("upstream"))
+        data = os.path.join(self.dir, "data")
+        if self.args.frontend:
+            os.symlink(os.path.abspath(self.args.frontend), os.path.join(data, "frontend"))
+        port = free_port()
+        env = {
+            "PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"),
+            "HOST": "127.0.0.1", "PORT": str(port), "DATA_DIR": data,
+            "OPENAI_API_BASE_URL": upstream + "/v1", "OPENAI_API_KEY": "sk-test", "OLLAMA_BASE_URL": upstream,
+            "RAG_EMBEDDING_ENGINE": "openai", "RAG_OPENAI_API_BASE_URL": upstream + "/v1", "RAG_OPENAI_API_KEY": "sk-test",
+            "ENABLE_OLLAMA_API": "true", "ENABLE_VERSION_UPDATE_CHECK": "false",
+        }
+        base = "http://127.0.0.1:%d" % port
+        self.galley = self.spawn("galley", [self.args.galley, "serve"], env)
+        wait_for(base + "/ready", self.galley, self.log("galley"))
+        self.replay = self.spawn("replay", [
+            sys.executable, os.path.join(self.args.contract, "replay.py"), "--base", base, "--upstream", upstream,
+            "--show", "2", "--json", self.results, *self.files])
+
+    def finish(self, deadline):
+        """Waits for the replay, stops the server, and gives (results, what is wrong with the server)."""
+        wrong = []
+        try:
+            self.replay.wait(max(deadline - time.time(), 1))
+        except subprocess.TimeoutExpired:
+            wrong.append("the replay of %s takes too long" % " ".join(sorted({group(f) for f in self.files})))
+        if self.galley.poll() is not None:
+            wrong.append("the server ended with %d" % self.galley.returncode)
+        else:
+            self.galley.send_signal(signal.SIGTERM)
+            try:
+                if self.galley.wait(PATIENCE) != 0:
+                    wrong.append("the server ended with %d after SIGTERM" % self.galley.returncode)
+            except subprocess.TimeoutExpired:
+                wrong.append("the server does not stop")
+        text = open(self.log("galley"), errors="replace").read()
+        wrong += ["in the log: " + line[:300] for line in text.splitlines() if "panic" in line][:5]
+        results = json.load(open(self.results)) if os.path.exists(self.results) else []
+        return results, wrong
+
+    def stop(self):
+        for p in self.processes:
+            if p.poll() is None:
+                p.kill()
+                p.wait()
+
+
+def group(path):
+    return os.path.basename(path).split("-")[0].removesuffix(".json")
+
+
+def spread(files, shards):
+    """Whole groups go to the shard with the fewest files so far, the largest groups first."""
+    groups = collections.defaultdict(list)
+    for f in sorted(files):
+        groups[group(f)].append(f)
+    for name in sorted(groups, key=lambda g: (-len(groups[g]), g)):
+        min(shards, key=lambda s: len(s.files)).files += groups[name]
+
+
+def report(results, show):
+    groups = collections.defaultdict(lambda: [0, 0])
+    for step in results:
+        g = groups[step["scenario"].split("-")[0]]
+        g[0] += step["ok"]
+        g[1] += 1
+    for step in [s for s in results if not s["ok"]][:show]:
+        print("FAIL %s, step %d: %s" % (step["scenario"], step["step"], step["label"]))
+        for where, what, want, got in step["differences"][:2]:
+            print("     %s %s: want %s, got %s" % (where or "(answer)", what, json.dumps(want)[:120], json.dumps(got)[:160]))
+    print("%-16s %7s %6s" % ("group", "steps", "match"))
+    for name, (ok, steps) in sorted(groups.items()):
+        print("%-16s %7d %6d%s" % (name, steps, ok, "" if ok == steps else "  %3.0f%%" % (100 * ok / steps)))
+    return sum(g[0] for g in groups.values())
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("galley", "upstream", "contract", "floor", "work"):
+        p.add_argument("--" + name, required=True)
+    p.add_argument("--frontend", help="installed frontends, as galley frontend install makes them")
+    p.add_argument("--only", help="replay this group only; the floor does not count then")
+    p.add_argument("--shards", type=int, default=4)
+    p.add_argument("--minutes", type=float, default=12, help="for all of it")
+    p.add_argument("--show", type=int, default=60, help="failing steps to print")
+    args = p.parse_args()
+    files = glob.glob(os.path.join(args.contract, "scenarios", "*.json"))
+    if args.only:
+        files = [f for f in files if group(f) == args.only]
+    if not files:
+        sys.exit("no scenarios")
+    os.makedirs(os.path.join(args.work, "logs"), exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    shards = [Shard(i, args) for i in range(args.shards)]
+    spread(files, shards)
+    shards = [s for s in shards if s.files]
+    results, wrong, began = [], [], time.time()
+    try:
+        for s in shards:
+            s.start()
+        for s in shards:
+            r, w = s.finish(began + 60 * args.minutes)
+            results += r
+            wrong += w
+    finally:
+        for s in shards:
+            s.stop()
+    ok = report(results, args.show)
+    floor = 0 if args.only else int(open(args.floor).read())
+    print("%d of %d steps match, the floor is %d (%d s)" % (ok, len(results), floor, time.time() - began))
+    if ok < floor:
+        wrong.append("%d steps match, the floor is %d" % (ok, floor))
+    if wrong:
+        sys.exit("\n".join(wrong))
+
+
+if __name__ == "__main__":
+    main()
