@@ -3,6 +3,7 @@ package auths
 import (
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/galleychat/galley/core/jsondoc"
@@ -19,7 +20,8 @@ const milliseconds = 2e10
 func (d *date) DecodeField(raw jsondoc.Doc, loc web.Loc) web.Problems {
 	text, isText := raw.AsText()
 	if isText {
-		for _, layout := range []string{time.DateOnly, "2006-01-02T15:04:05", time.RFC3339Nano, "2006-01-02T15:04", "2006-01-02 15:04:05"} {
+		text := strings.Replace(text, " ", "T", 1)
+		for _, layout := range []string{time.DateOnly, "2006-01-02T15:04:05", time.RFC3339Nano, "2006-01-02T15:04", "2006-01-02T15:04Z07:00"} {
 			if t, err := time.Parse(layout, text); err == nil && t.Equal(t.Truncate(24*time.Hour)) {
 				*d = date(t.Format(time.DateOnly))
 				return nil

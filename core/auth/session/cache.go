@@ -7,15 +7,20 @@ import (
 	"github.com/galleychat/galley/core/auth"
 )
 
-// maxEntries bounds the cache; when it is full it begins anew, which costs one query per session.
-const maxEntries = 20_000
+// Bounds of the cache. From sweepFrom entries on, those that are over are swept out whenever their number has doubled;
+// maxEntries that are all good make it begin anew, which costs one query per session.
+const (
+	sweepFrom  = 1024
+	maxEntries = 20_000
+)
 
-// cache keeps who the bearers of credentials are.
+// cache keeps who the bearers of credentials are. Entries are few, as they last seconds: a principal can hold a picture.
 type cache struct {
 	mu      sync.RWMutex
 	epoch   uint64 // counts changes of accounts, so that what was read before one is not kept after it
 	entries map[string]*entry
 	byUser  map[string]map[string]struct{} // tokens
+	sweepAt int
 }
 
 type entry struct {
@@ -49,6 +54,9 @@ func (c *cache) put(token string, p *auth.Principal, until time.Time, epoch uint
 	if epoch != c.epoch {
 		return
 	}
+	if len(c.entries) >= max(c.sweepAt, sweepFrom) {
+		c.sweep()
+	}
 	if len(c.entries) >= maxEntries || c.byUser == nil {
 		c.entries, c.byUser = map[string]*entry{}, map[string]map[string]struct{}{}
 	}
@@ -72,4 +80,21 @@ func (c *cache) forget(userID string) {
 		delete(c.entries, token)
 	}
 	delete(c.byUser, userID)
+}
+
+// sweep drops the entries that are over. mu is held.
+func (c *cache) sweep() {
+	now := time.Now()
+	for token, e := range c.entries {
+		if !now.After(e.until) {
+			continue
+		}
+		delete(c.entries, token)
+		tokens := c.byUser[e.p.ID]
+		delete(tokens, token)
+		if len(tokens) == 0 {
+			delete(c.byUser, e.p.ID)
+		}
+	}
+	c.sweepAt = 2 * len(c.entries)
 }

@@ -163,6 +163,7 @@ func (s *Sessions) Authorize(r *http.Request, level auth.Level) (*auth.Principal
 func (s *Sessions) Credential(r *http.Request) (token string, found bool) {
 	header := r.Header.Get("Authorization")
 	scheme, rest, _ := strings.Cut(header, " ")
+	rest = strings.TrimSpace(rest)
 	if rest != "" && strings.EqualFold(scheme, "bearer") {
 		return rest, true
 	}
