@@ -11,6 +11,7 @@ import (
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/auth/session/sessiontest"
 	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/realtime"
 	chatstore "github.com/galleychat/galley/core/store/chats"
 	folderstore "github.com/galleychat/galley/core/store/folders"
 	searchstore "github.com/galleychat/galley/core/store/search"
@@ -53,6 +54,14 @@ func TestContract(t *testing.T) {
 	s := sessiontest.New(t, storetest.SQLite(t))
 	store, folderStore := chatstore.New(s.DB), folderstore.New(s.DB)
 	rules := folderstore.NewAccess(folderStore, s.Access)
+	sockets := realtime.New(realtime.Options{Logger: s.Log, Authenticate: func(ctx context.Context, token string) (realtime.User, bool) {
+		p, err := s.Sessions.ByToken(ctx, token)
+		if err != nil {
+			return realtime.User{}, false
+		}
+		return realtime.User{ID: p.ID, Name: p.Name, Role: p.Role}, true
+	}})
+	s.Router.Handle("/ws/socket.io/", sockets)
 	chatRules := chatstore.NewAccess(store, s.Access, rules, true)
 	for prefix, m := range map[string]web.Module{
 		"auths":   auths.New(auths.Deps{Users: s.Users, Access: s.Access, Settings: s.Settings, Env: s.Env, Sessions: s.Sessions, Log: s.Log}),
@@ -60,7 +69,7 @@ func TestContract(t *testing.T) {
 		"groups":  groups.New(groups.Deps{Users: s.Users, Access: s.Access, Settings: s.Settings, Env: s.Env}),
 		"folders": folders.New(folders.Deps{Folders: folderStore, Access: s.Access, Chats: store, Users: s.Users, Settings: s.Settings}),
 		"chats": chats.New(chats.Deps{Store: store, Access: chatRules, Grants: s.Access, Folders: folderStore, FolderRules: rules, Users: s.Users, Settings: s.Settings,
-			AdminExport: true, Realtime: s.Realtime, Completer: echo{}}),
+			AdminExport: true, Realtime: sockets, Completer: echo{}}),
 		"search": search.New(search.Deps{Store: searchstore.New(s.DB, store), Grants: s.Access, Settings: s.Settings}),
 	} {
 		s.Router.Mount("/api/v1/"+prefix, m)
