@@ -12,7 +12,7 @@ import (
 	"github.com/galleychat/galley/core/store"
 )
 
-// ErrHierarchy says that a parent is not possible: the reference's message, for a 400.
+// Errors of a parent that is not possible; the text is the detail that clients are shown, with 400 where nothing else is said.
 var (
 	ErrEmptyParent = errors.New("Parent group must be a group ID or null.")
 	ErrNoParent    = errors.New("Parent group not found.") // for a 404

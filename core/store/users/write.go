@@ -91,24 +91,56 @@ type Field struct {
 	value  any
 }
 
-// The fields that Update sets; a nil pointer or document is NULL.
-func SetName(v string) Field            { return Field{"name", v} }
-func SetRole(v string) Field            { return Field{"role", v} }
-func SetEmail(v string) Field           { return Field{"email", strings.ToLower(v)} }
+// SetName sets the name that is shown.
+func SetName(v string) Field { return Field{"name", v} }
+
+// SetRole sets the role.
+func SetRole(v string) Field { return Field{"role", v} }
+
+// SetEmail sets the address, in lower case, of the account and of its credentials.
+func SetEmail(v string) Field { return Field{"email", strings.ToLower(v)} }
+
+// SetProfileImageURL sets the picture; "" is the default one.
 func SetProfileImageURL(v string) Field { return Field{"profile_image_url", v} }
-func SetBio(v *string) Field            { return Field{"bio", v} }
-func SetGender(v *string) Field         { return Field{"gender", v} }
-func SetDateOfBirth(v *string) Field    { return Field{"date_of_birth", v} }
-func SetTimezone(v *string) Field       { return Field{"timezone", v} }
-func SetPresenceState(v *string) Field  { return Field{"presence_state", v} }
-func SetStatusEmoji(v *string) Field    { return Field{"status_emoji", v} }
-func SetStatusMessage(v *string) Field  { return Field{"status_message", v} }
+
+// SetBio sets what the user says of themselves; nil is NULL.
+func SetBio(v *string) Field { return Field{"bio", v} }
+
+// SetGender sets the gender; nil is NULL.
+func SetGender(v *string) Field { return Field{"gender", v} }
+
+// SetDateOfBirth sets the day of birth, YYYY-MM-DD; nil is NULL.
+func SetDateOfBirth(v *string) Field { return Field{"date_of_birth", v} }
+
+// SetTimezone sets the IANA name of the time zone; nil is NULL.
+func SetTimezone(v *string) Field { return Field{"timezone", v} }
+
+// SetPresenceState sets the presence that the user chose; nil is NULL.
+func SetPresenceState(v *string) Field { return Field{"presence_state", v} }
+
+// SetStatusEmoji sets the status's emoji; nil is NULL.
+func SetStatusEmoji(v *string) Field { return Field{"status_emoji", v} }
+
+// SetStatusMessage sets the status's text; nil is NULL.
+func SetStatusMessage(v *string) Field { return Field{"status_message", v} }
+
+// SetStatusExpiresAt sets when the status ends, in Unix seconds; nil is NULL.
 func SetStatusExpiresAt(v *int64) Field { return Field{"status_expires_at", v} }
-func SetInfo(v jsondoc.Doc) Field       { return Field{"info", v} }
-func SetSettings(v jsondoc.Doc) Field   { return Field{"settings", v} }
-func SetVariables(v jsondoc.Doc) Field  { return Field{"variables", v} }
-func SetOAuth(v jsondoc.Doc) Field      { return Field{"oauth", v} }
-func SetSCIM(v jsondoc.Doc) Field       { return Field{"scim", v} }
+
+// SetInfo sets the free data of the user; nil is NULL.
+func SetInfo(v jsondoc.Doc) Field { return Field{"info", v} }
+
+// SetSettings sets all settings; see MergeSettings; nil is NULL.
+func SetSettings(v jsondoc.Doc) Field { return Field{"settings", v} }
+
+// SetVariables sets the variables of prompts, texts by name; nil is NULL.
+func SetVariables(v jsondoc.Doc) Field { return Field{"variables", v} }
+
+// SetOAuth sets the identities by provider; nil is NULL.
+func SetOAuth(v jsondoc.Doc) Field { return Field{"oauth", v} }
+
+// SetSCIM sets the external ids by provider; nil is NULL.
+func SetSCIM(v jsondoc.Doc) Field { return Field{"scim", v} }
 
 // Update sets columns of an account and gives it as it is then. ErrNotFound where there is none, ErrConflict for an
 // address that is taken; a new address is that of the credentials too. updated_at stays, as in the reference.
