@@ -1,6 +1,7 @@
 package chats
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -69,12 +70,16 @@ func (s *Store) edit(ctx context.Context, id string, f func(tx *store.Tx, c *Cha
 		if err != nil {
 			return err
 		}
+		before := *c
 		d := openDocument(c.Doc)
 		write, err := f(tx, c, d)
 		if err != nil || !write {
 			return err
 		}
 		c.Doc = d.doc()
+		if bytes.Equal(c.Doc, before.Doc) && c.Title == before.Title && c.UpdatedAt == before.UpdatedAt && same(c.CurrentMessageID, before.CurrentMessageID) {
+			return nil
+		}
 		_, err = tx.Exec(ctx, "UPDATE chat SET chat = $2, title = $3, current_message_id = $4, updated_at = $5 WHERE id = $1",
 			id, c.Doc, c.Title, c.CurrentMessageID, c.UpdatedAt)
 		tx.AfterCommit(func() { s.texts.drop(id) })
@@ -85,6 +90,8 @@ func (s *Store) edit(ctx context.Context, id string, f func(tx *store.Tx, c *Cha
 	}
 	return c, err
 }
+
+func same(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // derive takes title and current message from the document.
 func (c *Chat) derive(d *document) {

@@ -315,7 +315,7 @@ type textCache struct {
 	limit int
 }
 
-const textCacheBytes = 48 << 20
+const textCacheBytes = 32 << 20
 
 func newTextCache(limit int) *textCache { return &textCache{byID: map[string]*texts{}, limit: limit} }
 
