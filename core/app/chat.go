@@ -13,6 +13,7 @@ import (
 	"github.com/galleychat/galley/core/realtime/presence"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/chats"
+	"github.com/galleychat/galley/core/store/files"
 	"github.com/galleychat/galley/core/store/folders"
 	storedmodels "github.com/galleychat/galley/core/store/models"
 	"github.com/galleychat/galley/core/store/users"
@@ -30,6 +31,36 @@ type conversation struct {
 	Tasks       *tasks.Runner
 	Turns       *turn.Engine
 	Presence    *presence.Presence
+	Prompts     *prompt.Renderer
+	Files       *files.Store
+	FileAccess  *files.Access
+}
+
+func (a *App) turnStore() turn.ChatStore {
+	return turn.ChatStore{Chats: a.Chats, Gate: a.ChatAccess, Files: readableFiles{a}}
+}
+
+// readableFiles is the turn engine's view of the files.
+type readableFiles struct{ a *App }
+
+// Readable implements turn.FileGate.
+func (f readableFiles) Readable(ctx context.Context, u *users.User, ids []string) ([]string, error) {
+	known, err := f.a.Files.ByIDs(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]jsondoc.Doc, len(known))
+	for i, file := range known {
+		entries[i] = jsondoc.Of(map[string]string{"type": "file", "id": file.ID})
+	}
+	may, err := f.a.FileAccess.MayRead(ctx, u, entries)
+	var out []string
+	for i, ok := range may {
+		if ok || u.IsAdmin() {
+			out = append(out, known[i].ID)
+		}
+	}
+	return out, err
 }
 
 func (a *App) openConversation() {
@@ -41,12 +72,14 @@ func (a *App) openConversation() {
 	c.Models = models.New(models.Options{
 		Registry: a.LLM, Rows: storedmodels.New(a.DB), Settings: a.Settings, Env: a.Env, Groups: a.Access, Log: a.Log, Fresh: a.Env.ModelsCache,
 	})
-	prompts := &prompt.Renderer{GroupNames: a.groupNames}
-	c.Tasks = &tasks.Runner{Models: c.Models, Settings: a.Settings, Prompts: prompts}
+	c.Files = files.New(a.DB)
+	c.FileAccess = files.NewAccess(a.DB, c.Files, a.Access, c.ChatAccess)
+	c.Prompts = &prompt.Renderer{GroupNames: a.groupNames}
+	c.Tasks = &tasks.Runner{Models: c.Models, Settings: a.Settings, Prompts: c.Prompts}
 	c.Presence = presence.New(a.Realtime, presence.Options{Chats: readers{a}, LastActive: lastActive{a.Users}})
 	c.Turns = turn.New(turn.Deps{
-		Models: c.Models, Store: turn.ChatStore{Chats: c.Chats, Gate: c.ChatAccess}, Folders: projects{a}, Tasks: taskRunner{c.Tasks},
-		Prompts: prompts, Realtime: a.Realtime, Settings: a.Settings, Env: a.Env, Log: a.Log, Started: a.TurnStarted,
+		Models: c.Models, Store: a.turnStore(), Folders: projects{a}, Tasks: taskRunner{c.Tasks},
+		Prompts: c.Prompts, Realtime: a.Realtime, Settings: a.Settings, Env: a.Env, Log: a.Log, Started: a.TurnStarted,
 	})
 	a.parts = append(a.parts, c.Presence, c.Turns)
 }

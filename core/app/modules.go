@@ -3,13 +3,20 @@ package app
 import (
 	"context"
 
+	storedfiles "github.com/galleychat/galley/core/store/files"
+	found "github.com/galleychat/galley/core/store/search"
 	"github.com/galleychat/galley/core/web"
+	appRoutes "github.com/galleychat/galley/routes/app"
 	"github.com/galleychat/galley/routes/auths"
 	"github.com/galleychat/galley/routes/chats"
+	"github.com/galleychat/galley/routes/files"
 	"github.com/galleychat/galley/routes/folders"
 	"github.com/galleychat/galley/routes/groups"
 	"github.com/galleychat/galley/routes/models"
+	"github.com/galleychat/galley/routes/ollama"
+	"github.com/galleychat/galley/routes/openai"
 	unbuilt "github.com/galleychat/galley/routes/quiet"
+	"github.com/galleychat/galley/routes/search"
 	"github.com/galleychat/galley/routes/tasks"
 	"github.com/galleychat/galley/routes/users"
 )
@@ -27,8 +34,19 @@ var built = []string{"auths", "users", "groups", "chats", "folders", "models", "
 // the process; other parts that do are appended to a.parts here.
 func (a *App) modules() ([]mounted, error) {
 	v1 := "/api/v1/"
+	uploads, err := storedfiles.NewFolder(a.Env.UploadDir())
+	if err != nil {
+		return nil, err
+	}
+	uploaded := files.New(files.Deps{
+		Files: a.Files, Access: a.FileAccess, Folder: uploads, Users: a.Users, Settings: a.Settings, AdminsSeeAll: a.Env.BypassAdminAccess, Log: a.Log,
+	})
 	return []mounted{
 		{"", &probes{app: a}},
+		{"", appRoutes.New(appRoutes.Deps{
+			Turns: a.Turns, TurnStore: a.turnStore(), Chats: a.Chats, Models: a.Models, Providers: a.LLM, Access: a.Access, Users: a.Users,
+			Settings: a.Settings, Env: a.Env, Presence: a.Presence, Realtime: a.Realtime, Log: a.Log, FeaturesOff: unbuilt.Off(built...),
+		})},
 		{v1 + "auths", auths.New(auths.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Log: a.Log})},
 		{v1 + "users", users.New(users.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Static: a.Site})},
 		{v1 + "groups", groups.New(groups.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env})},
@@ -37,9 +55,14 @@ func (a *App) modules() ([]mounted, error) {
 			AdminExport: a.Env.AdminExport, Realtime: a.Realtime, Tasks: chatTasks{a.Turns}, Completer: completer{a}, AccessChanged: a.chatAccessChanged,
 		})},
 		{v1 + "folders", folders.New(folders.Deps{
-			Folders: a.Folders, Access: a.Access, Chats: a.Chats, Users: a.Users, Settings: a.Settings, Active: a.Turns.Active,
+			Folders: a.Folders, Access: a.Access, Chats: a.Chats, Users: a.Users, Files: a.FileAccess, Settings: a.Settings, Active: a.Turns.Active,
 		})},
 		{v1 + "models", models.New(models.Deps{DB: a.DB, Catalog: a.Models, Access: a.Access, Settings: a.Settings, Env: a.Env})},
+		{"/openai", openai.New(openai.Deps{Registry: a.LLM, Catalog: a.Models, Access: a.Access, Settings: a.Settings, Env: a.Env, Prompts: a.Prompts})},
+		{"/ollama", ollama.New(ollama.Deps{Registry: a.LLM, Catalog: a.Models, Settings: a.Settings, Env: a.Env, Prompts: a.Prompts})},
+		{v1[:len(v1)-1], search.New(search.Deps{Store: found.New(a.DB, a.Chats), Grants: a.Access, Settings: a.Settings})},
+		{v1 + "files", uploaded},
+		{v1 + "retrieval", uploaded.Retrieval()},
 		{v1 + "tasks", tasks.New(tasks.Deps{Tasks: a.Tasks, Settings: a.Settings})},
 		{v1[:len(v1)-1], unbuilt.New(unbuilt.Deps{Settings: a.Settings, Built: built})},
 	}, nil
