@@ -105,7 +105,7 @@ type (
 	textOrParts jsondoc.Doc
 )
 
-func step(loc web.Loc, steps ...any) web.Loc { return append(loc[:len(loc):len(loc)], steps...) }
+func below(loc web.Loc, steps ...any) web.Loc { return append(loc[:len(loc):len(loc)], steps...) }
 
 func notText(loc web.Loc, d jsondoc.Doc) web.Problem {
 	return web.Problem{Type: "string_type", Loc: loc, Msg: "Input should be a valid string", Input: d}
@@ -119,17 +119,17 @@ func (v *texts) DecodeField(d jsondoc.Doc, loc web.Loc) web.Problems {
 	}
 	var ps web.Problems
 	if d.Kind() != '[' {
-		ps = web.Problems{{Type: "list_type", Loc: step(loc, "list[str]"), Msg: "Input should be a valid list", Input: d}}
+		ps = web.Problems{{Type: "list_type", Loc: below(loc, "list[str]"), Msg: "Input should be a valid list", Input: d}}
 	}
 	for i, e := range d.List() {
 		if e.Kind() != '"' {
-			ps = append(ps, notText(step(loc, "list[str]", i), e))
+			ps = append(ps, notText(below(loc, "list[str]", i), e))
 		}
 	}
 	if len(ps) == 0 {
 		return nil
 	}
-	return append(ps, notText(step(loc, "str"), d))
+	return append(ps, notText(below(loc, "str"), d))
 }
 
 // DecodeField implements web.Decoder.
@@ -138,7 +138,7 @@ func (v *duration) DecodeField(d jsondoc.Doc, loc web.Loc) web.Problems {
 	if d.Kind() == '"' || d.Kind() == '0' {
 		return nil
 	}
-	return web.Problems{{Type: "int_type", Loc: step(loc, "int"), Msg: "Input should be a valid integer", Input: d}, notText(step(loc, "str"), d)}
+	return web.Problems{{Type: "int_type", Loc: below(loc, "int"), Msg: "Input should be a valid integer", Input: d}, notText(below(loc, "str"), d)}
 }
 
 // DecodeField implements web.Decoder.
@@ -147,7 +147,7 @@ func (v *dictOrText) DecodeField(d jsondoc.Doc, loc web.Loc) web.Problems {
 	if d.Kind() == '"' || d.Kind() == '{' {
 		return nil
 	}
-	return web.Problems{{Type: "dict_type", Loc: step(loc, "dict[any,any]"), Msg: "Input should be a valid dictionary", Input: d}, notText(step(loc, "str"), d)}
+	return web.Problems{{Type: "dict_type", Loc: below(loc, "dict[any,any]"), Msg: "Input should be a valid dictionary", Input: d}, notText(below(loc, "str"), d)}
 }
 
 // DecodeField implements web.Decoder.
@@ -156,7 +156,7 @@ func (v *textOrParts) DecodeField(d jsondoc.Doc, loc web.Loc) web.Problems {
 	if d.Kind() == '"' || d.Kind() == '[' {
 		return nil
 	}
-	return web.Problems{notText(step(loc, "str"), d), {Type: "list_type", Loc: step(loc, "list[OpenAIChatMessageContent]"), Msg: "Input should be a valid list", Input: d}}
+	return web.Problems{notText(below(loc, "str"), d), {Type: "list_type", Loc: below(loc, "list[OpenAIChatMessageContent]"), Msg: "Input should be a valid list", Input: d}}
 }
 
 // MarshalJSONTo writes the value.

@@ -187,4 +187,3 @@ func relay(c *web.Call, resp *llm.Response) error {
 	}
 	return err
 }
-
