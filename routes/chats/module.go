@@ -166,6 +166,12 @@ func (m *Module) publish(c *web.Call, name, subject string, data ...any) {
 		return
 	}
 	e := Event{Name: name, SubjectID: subject}
+	switch {
+	case name == "chat.imported":
+		e.SubjectType = "chat.import"
+	case subject == c.UserID():
+		e.SubjectType = "user"
+	}
 	var b jsondoc.Builder
 	for i := 0; i+1 < len(data); i += 2 {
 		b.Add(data[i].(string), data[i+1])

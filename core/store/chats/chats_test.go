@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/galleychat/galley/core/jsondoc"
@@ -443,6 +444,42 @@ func TestShare(t *testing.T) {
 		ids := must(s.UnshareAll(ctx, "u1", nil))(t)
 		if len(ids) != 1 || must(s.Get(ctx, c.ID))(t).ShareID != nil {
 			t.Errorf("unshared %v", ids)
+		}
+	})
+}
+
+func TestWritersDoNotLoseMessages(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		s := chats.New(db)
+		c := insert(t, s, "u1", twoTurns)
+		var wg sync.WaitGroup
+		for i := range 6 {
+			wg.Go(func() {
+				id := string(rune('k' + i))
+				var err error
+				switch i % 3 {
+				case 0:
+					_, err = s.UpsertMessage(ctx, c.ID, id, jsondoc.Doc(`{"content":"x","parentId":"b1"}`), true)
+				case 1:
+					_, err = s.Update(ctx, c.ID, jsondoc.Doc(`{"history":{"messages":{"`+id+`":{"id":"`+id+`","parentId":"b1","role":"user","content":"y"}},"currentId":"`+id+`"}}`), nil, true)
+				case 2:
+					_, err = s.InsertTurn(ctx, c.ID, chats.Author{ID: "u1"}, jsondoc.Doc(`{"id":"`+id+`","parentId":"b1","content":"z"}`), []chats.Reply{{MessageID: id + id, ModelID: "m"}})
+				}
+				if err != nil {
+					t.Errorf("writer %d: %v", i, err)
+				}
+			})
+		}
+		wg.Wait()
+		doc := must(s.Get(ctx, c.ID))(t).Doc
+		if n := doc.Get("history", "messages").Len(); n != 4+6+2 {
+			t.Errorf("%d messages", n)
+		}
+		if n := doc.Get("history", "messages", "b1", "childrenIds").Len(); n != 6 {
+			t.Errorf("children %s", doc.Get("history", "messages", "b1", "childrenIds"))
+		}
+		if m := must(s.Messages(ctx, c.ID))(t); m.Len() != 12 {
+			t.Errorf("%d rows", m.Len())
 		}
 	})
 }

@@ -95,7 +95,7 @@ func TestRecallConcurrently(t *testing.T) {
 			}
 		})
 	}
-	for n := 1; n <= 150; n++ {
+	for n := 1; n <= 60; n++ {
 		if err := s.SetTitle(ctx, c.ID, title(n)); err != nil {
 			t.Fatal(err)
 		}
