@@ -69,6 +69,7 @@ type Env struct {
 	CORSSchemes []string // CORS_ALLOW_CUSTOM_SCHEME, split at ";": besides http and https
 
 	AdminChatAccess       bool // ENABLE_ADMIN_CHAT_ACCESS
+	SignOutRevokes        bool // GALLEY_SIGNOUT_REVOKES: signing out ends the token, not only the browser's copy of it; off by default, as in the reference without Redis
 	AdminExport           bool // ENABLE_ADMIN_EXPORT
 	AdminAnalytics        bool // ENABLE_ADMIN_ANALYTICS
 	AdminContentAccess    bool // ENABLE_ADMIN_WORKSPACE_CONTENT_ACCESS

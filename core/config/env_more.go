@@ -7,6 +7,7 @@ import (
 
 func (e *Env) readSwitches(r *reader) {
 	e.AdminChatAccess = r.bool(true, "ENABLE_ADMIN_CHAT_ACCESS")
+	e.SignOutRevokes = r.bool(false, "GALLEY_SIGNOUT_REVOKES")
 	e.AdminExport = r.bool(true, "ENABLE_ADMIN_EXPORT")
 	e.AdminAnalytics = r.bool(true, "ENABLE_ADMIN_ANALYTICS")
 	e.AdminContentAccess = r.bool(true, "ENABLE_ADMIN_WORKSPACE_CONTENT_ACCESS")

@@ -150,16 +150,17 @@ func (e *Engine) launch(ctx context.Context, t *Turn) (Result, error) {
 		em := newEmitter(e.Realtime, t.p.ID, t.chatID, t.entries[0].MessageID, t.session)
 		em.emit("chat:active", t.activeData(true))
 	}
-	for _, f := range start {
-		go f()
-	}
 	if len(start) > 0 && t.isNew {
 		first := t.forEntry(e, ctx, 0)
 		e.running.aside(func() {
+			defer close(t.titled)
 			titling, cancel := context.WithTimeout(context.WithoutCancel(ctx), titleTimeout)
 			defer cancel()
 			e.firstTitle(titling, first)
 		})
+	}
+	for _, f := range start {
+		go f()
 	}
 	return Result{Body: jsondoc.Of(launched{true, ids, t.chatID})}, nil
 }
@@ -247,6 +248,10 @@ const storeTimeout = 30 * time.Second
 
 // titleTimeout is how long a model may take to name a new chat.
 const titleTimeout = 2 * time.Minute
+
+// titlePatience is how long the end of a first answer waits for the title that is being made beside it, so that what
+// browsers are told at the end has the chat's name.
+const titlePatience = 250 * time.Millisecond
 
 // failureText is what a person is shown of an error.
 func failureText(err error) string {

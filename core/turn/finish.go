@@ -168,6 +168,12 @@ func (e *Engine) storeAnswer(ctx context.Context, t *Turn, fields jsondoc.Doc) (
 	if !savedChat(t.chatID) {
 		return "", nil
 	}
+	if t.titled != nil && t.session != "" && e.Tasks != nil && t.background.Get(string(TaskTitle)).Truthy() {
+		select {
+		case <-t.titled:
+		case <-time.After(titlePatience):
+		}
+	}
 	if title, err = e.Store.Title(ctx, t.chatID); err != nil {
 		return "", err
 	}

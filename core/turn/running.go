@@ -66,9 +66,7 @@ func (r *running) remove(t *task) (last bool) {
 func (r *running) aside(f func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.closed {
-		r.wg.Go(f)
-	}
+	r.wg.Go(f)
 }
 
 // finished says that nothing of the task runs any more.

@@ -49,6 +49,7 @@ type Turn struct {
 	selectedModelID string      // of an arena
 	messages        []message   // while the request is prepared
 	em              *emitter
+	titled          chan struct{} // closed once the first title has been made; nil for chats that have one
 	onlyFollowUps   bool // another model's turn does title and tags
 }
 
@@ -188,6 +189,7 @@ func (e *Engine) parseChat(t *Turn) {
 	t.files, t.features, t.variables = f.Get("files"), f.Get("features"), f.Get("variables")
 	if t.isNew {
 		t.chatID = store.NewID()
+		t.titled = make(chan struct{})
 	}
 }
 

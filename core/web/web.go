@@ -353,10 +353,13 @@ func matchSegments(r *http.Request, want, got []string) bool {
 
 // ServeHTTP serves a request.
 func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	p := req.URL.Path
+	p, sent := req.URL.Path, req.URL.Path
+	if req.URL.RawPath != "" {
+		sent = req.URL.EscapedPath() // what ServeMux matches: an escaped slash or dot is part of a segment
+	}
 	switch {
 	// ServeMux would redirect these; the reference's answer to each is the frontend's
-	case p == "" || p[0] != '/' || !clean(p), len(r.noSlash) > 0 && r.noSlash[p]:
+	case p == "" || p[0] != '/' || !clean(sent), len(r.noSlash) > 0 && r.noSlash[p]:
 		r.miss.ServeHTTP(w, req)
 	case req.Method == http.MethodHead:
 		r.serveHead(w, req)

@@ -65,7 +65,7 @@ func (m *Module) Routes(g *web.Group) {
 			if wide := under[path]; wide != "" {
 				options = append(options, web.Under("GET "+wide))
 			}
-			g.Add("GET "+path, web.JSON(r.level, r.answer.serve), options...)
+			g.Add("GET "+path, web.JSON(r.level, m.serve(path, r.answer)), options...)
 		}
 	}
 	for _, f := range forms {
@@ -74,6 +74,21 @@ func (m *Module) Routes(g *web.Group) {
 				return f.fill(m.Settings.Snapshot()), nil
 			}))
 		}
+	}
+}
+
+// serve answers requests to a path by whether its feature is on.
+func (m *Module) serve(path string, off answer) func(*web.Call, web.None) (jsondoc.Doc, error) {
+	i := slices.IndexFunc(emptyWhenOn, func(e empty) bool { return e.path == path })
+	if i < 0 {
+		return off.serve
+	}
+	on := emptyWhenOn[i]
+	return func(c *web.Call, in web.None) (jsondoc.Doc, error) {
+		if on.setting.Get(m.Settings.Snapshot()) {
+			return on.answer.serve(c, in)
+		}
+		return off.serve(c, in)
 	}
 }
 

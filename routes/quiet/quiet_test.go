@@ -35,7 +35,8 @@ func (door) Authorize(r *http.Request, level auth.Level) (*auth.Principal, error
 func newServer(t *testing.T, built ...string) (*web.Router, *config.Settings) {
 	t.Helper()
 	env, err := config.ReadEnv(func(name string) (string, bool) {
-		v, ok := map[string]string{"RAG_EMBEDDING_ENGINE": "openai", "ENABLE_EVALUATION_ARENA_MODELS": "false"}[name]
+		v, ok := map[string]string{"RAG_EMBEDDING_ENGINE": "openai", "ENABLE_EVALUATION_ARENA_MODELS": "false",
+			"ENABLE_NOTES": "false", "ENABLE_MEMORIES": "false", "ENABLE_CALENDAR": "false", "ENABLE_AUTOMATIONS": "false"}[name]
 		return v, ok
 	})
 	if err != nil {
@@ -164,9 +165,29 @@ func TestBuiltTagsAreLeftOut(t *testing.T) {
 	if status, _ := get(h, "user", "/skills/"); status != 200 {
 		t.Errorf("skills: %d", status)
 	}
-	for _, flag := range []string{"enable_tools", "enable_image_generation"} {
-		if slices.Contains(Off("tools", "images"), flag) || !slices.Contains(Off(), flag) {
+	for _, flag := range []string{"enable_web_search", "enable_image_generation"} {
+		if slices.Contains(Off("retrieval", "images"), flag) || !slices.Contains(Off(), flag) {
 			t.Errorf("%s: %v", flag, Off("tools", "images"))
+		}
+	}
+}
+
+func TestFeaturesThatAreOnAreEmpty(t *testing.T) {
+	h, settings := newServer(t)
+	if err := settings.Set(context.Background(), config.Changes{"notes.enable": true, "automations.enable": true}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		role, path string
+		status     int
+		body       string
+	}{
+		{"user", "/notes/pinned", 200, "[]"}, {"user", "/notes/search", 200, `{"items":[],"total":0}`}, {"user", "/notes/x", 404, ""},
+		{"admin", "/automations/list", 200, `{"items":[],"total":0}`}, {"user", "/automations/list", 403, ""}, {"user", "/calendars/", 403, ""},
+	} {
+		status, body := get(h, c.role, c.path)
+		if status != c.status || c.body != "" && string(body) != c.body {
+			t.Errorf("%s %s: %d %s", c.role, c.path, status, body)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/galleychat/galley/core/auth"
+	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/web"
 )
 
@@ -100,33 +101,49 @@ var table = []row{
 // under are the paths that ServeMux takes only below a wider pattern.
 var under = map[string]string{"/channels/users/{user_id}": "/channels/{a}/{b}"}
 
+// empty is what a path of a feature answers that is on.
+type empty struct {
+	setting config.Bool
+	path    string
+	answer  answer
+}
+
+// emptyWhenOn are the answers of paths whose feature the settings have on: nothing is there.
+var emptyWhenOn = []empty{
+	{config.NotesEnable, "/notes/", list},
+	{config.NotesEnable, "/notes/pinned", list},
+	{config.NotesEnable, "/notes/search", page},
+	{config.NotesEnable, "/notes/{id}", missing},
+	{config.NotesEnable, "/notes/{id}/chat", missing},
+	{config.NotesEnable, "/notes/{id}/chats", missing},
+	{config.MemoriesEnable, "/memories/", list},
+	{config.CalendarEnable, "/calendars/", list},
+	{config.CalendarEnable, "/calendars/events", list},
+	{config.CalendarEnable, "/calendars/events/search", page},
+	{config.CalendarEnable, "/calendars/events/{event_id}", missing},
+	{config.CalendarEnable, "/calendars/{calendar_id}", missing},
+	{config.AutomationsEnable, "/automations/list", page.but(off)},
+	{config.AutomationsEnable, "/automations/{id}", missing.but(off)},
+	{config.AutomationsEnable, "/automations/{id}/runs", missing.but(off)},
+}
+
 // feature is a switch among the features of /api/config that belongs to a tag.
 type feature struct{ flag, tag string }
 
-// features are off for as long as their tag is not built; where what is missing is a part of the chat turn, the tag is
-// "turn" and the name of that part.
+// features are off, whatever the settings say, for as long as their tag is not built; where what is missing is a part of the chat turn, the tag is
+// "turn" and the name of that part. Features that are on by default (notes, memories, calendar, automations, tools, …) are
+// not among them: the contract of GET /api/config has them on, and their paths say that nothing is there.
 var features = []feature{
-	{"enable_plugins", "plugins"},
-	{"enable_tools", "tools"},
-	{"enable_functions", "functions"},
-	{"enable_tool_servers", "tool_servers"},
 	{"enable_direct_integrations", "tool_servers"},
 	{"enable_terminal_servers", "terminals"},
 	{"enable_channels", "channels"},
 	{"enable_encrypted_channels", "channels"},
 	{"enable_apps", "apps"},
-	{"enable_notes", "notes"},
-	{"enable_memories", "memories"},
-	{"enable_calendar", "calendars"},
-	{"enable_automations", "automations"},
 	{"enable_user_webhooks", "notifications"},
-	{"enable_message_rating", "evaluations"},
-	{"enable_admin_analytics", "analytics"},
 	{"enable_image_generation", "images"},
 	{"enable_web_search", "retrieval"},
 	{"enable_web_search_confirmation", "retrieval"},
 	{"enable_google_drive_integration", "retrieval"},
 	{"enable_onedrive_integration", "retrieval"},
-	{"enable_code_interpreter", "turn.code_interpreter"},
 	{"enable_subagents", "turn.subagents"},
 }

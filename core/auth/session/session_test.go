@@ -233,9 +233,21 @@ func TestChangesCountAtOnce(t *testing.T) {
 	})
 }
 
+// TestSignOutLeavesTheToken is the default, as in the reference without Redis: only the browser forgets the token.
+func TestSignOutLeavesTheToken(t *testing.T) {
+	s := sessiontest.New(t, storetest.SQLite(t))
+	ann, token := s.User("Ann", "user")
+	if id, err := s.Sessions.SignOut(ctx, token); err != nil || id != ann.ID {
+		t.Fatalf("%q, %v", id, err)
+	}
+	if got := try(s.Sessions, auth.Verified, request("/", "Authorization", "Bearer "+token)); got != "Ann" {
+		t.Errorf("after signing out: %s", got)
+	}
+}
+
 func TestSignOut(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
-		s := sessiontest.New(t, db)
+		s := sessiontest.New(t, db, "GALLEY_SIGNOUT_REVOKES", "true")
 		ann, first := s.User("Ann", "user")
 		second := s.Token(ann.ID)
 		replica, err := session.New(ctx, session.Options{Users: users.New(db), Access: s.Access, Settings: s.Settings, Env: s.Env})
