@@ -50,7 +50,7 @@ type Turn struct {
 	messages        []message   // while the request is prepared
 	em              *emitter
 	titled          chan struct{} // closed once the first title has been made; nil for chats that have one
-	onlyFollowUps   bool // another model's turn does title and tags
+	onlyFollowUps   bool          // another model's turn does title and tags
 }
 
 // errNoModel is the answer for models that are unknown and for those that are not granted.
