@@ -28,7 +28,7 @@ type quiet struct {
 
 type reading struct {
 	version int64
-	at      uint64 // a moment after it was read
+	since   uint64 // a moment after it was first read
 }
 
 // newQuiet gives nil for databases that cannot tell.
@@ -65,14 +65,14 @@ func (q *quiet) check(ctx context.Context) (since uint64, ok bool) {
 		clear(q.seen)
 	}
 	last, known := q.seen[key]
-	q.seen[key] = reading{version, after}
 	if !known || last.version != version {
+		q.seen[key] = reading{version, after}
 		return 0, false
 	}
-	if last.at > q.until {
-		q.since = last.at
+	if last.since > q.until {
+		q.since = last.since
 	} else {
-		q.since = min(q.since, last.at)
+		q.since = min(q.since, last.since)
 	}
 	q.until = max(q.until, before)
 	return q.since, true

@@ -1,9 +1,11 @@
 package chats_test
 
 import (
+	"context"
 	"database/sql"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/galleychat/galley/core/jsondoc"
@@ -105,4 +107,33 @@ func TestRecallConcurrently(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
+}
+
+// TestRecallKeeps counts what reaches the database while nobody writes.
+func TestRecallKeeps(t *testing.T) {
+	var statements atomic.Int64
+	db, err := store.Open(ctx, "sqlite:///"+filepath.Join(t.TempDir(), "g.db"), store.Options{Readers: 2, Hook: func(ctx context.Context, _ string) (context.Context, func(error)) {
+		statements.Add(1)
+		return ctx, func(error) {}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	s := chats.New(db)
+	insert(t, s, "u1", `{"title":"a"}`)
+	look := func() int64 {
+		before := statements.Load()
+		for range 20 {
+			must(s.List(ctx, "u1", chats.ListOptions{}))(t)
+		}
+		return statements.Load() - before
+	}
+	if n := look(); n > 3 {
+		t.Errorf("%d statements for 20 equal lists", n)
+	}
+	insert(t, s, "u1", `{"title":"b"}`)
+	if n := look(); n == 0 || n > 3 {
+		t.Errorf("%d statements for 20 equal lists after a write", n)
+	}
 }
