@@ -9,6 +9,7 @@ import (
 	appRoutes "github.com/galleychat/galley/routes/app"
 	"github.com/galleychat/galley/routes/auths"
 	"github.com/galleychat/galley/routes/chats"
+	"github.com/galleychat/galley/routes/configs"
 	"github.com/galleychat/galley/routes/files"
 	"github.com/galleychat/galley/routes/folders"
 	"github.com/galleychat/galley/routes/groups"
@@ -63,6 +64,10 @@ func (a *App) modules() ([]mounted, error) {
 		{v1 + "search", search.New(search.Deps{Store: found.New(a.DB, a.Chats), Grants: a.Access, Settings: a.Settings})},
 		{v1 + "files", uploaded},
 		{v1 + "retrieval", uploaded.Retrieval()},
+		{v1 + "configs", configs.New(configs.Deps{
+			DB: a.DB, Users: a.Users, Settings: a.Settings, Env: a.Env, Headers: a.LLM.Client().Headers(),
+			Revoked: func(_ context.Context, ids []string) { a.Sessions.Disconnect(ids...) },
+		})},
 		{v1 + "tasks", tasks.New(tasks.Deps{Tasks: a.Tasks, Settings: a.Settings})},
 		{v1[:len(v1)-1], unbuilt.New(unbuilt.Deps{Settings: a.Settings, Built: built})},
 	}, nil
