@@ -3,6 +3,8 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
 
 	"github.com/galleychat/galley/core/jsondoc"
@@ -14,15 +16,27 @@ import (
 // OllamaFailure is the error for an Ollama server that refused (it closes the answer) or, with resp nil, was not reached.
 func OllamaFailure(resp *http.Response, err error) *web.Error {
 	if resp == nil {
-		for inner := err; inner != nil; inner = errors.Unwrap(inner) {
-			err = inner
-		}
-		return web.Because(http.StatusInternalServerError, "Ollama: "+err.Error(), err)
+		return web.Because(http.StatusInternalServerError, "Ollama: "+reason(err), err)
 	}
 	u := ollama.Failure(resp)
 	e := web.Because(u.Status, jsondoc.Doc(u.Body).Get("detail"), u)
 	e.Header = u.Header()
 	return e
+}
+
+// reason is the innermost error; for a server that takes no connection it is told as the reference tells it, which
+// programs may look for.
+func reason(err error) string {
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		if a, ok := dial.Addr.(*net.TCPAddr); ok {
+			return fmt.Sprintf("Cannot connect to host %s ssl:default [Connect call failed ('%s', %d)]", a, a.IP, a.Port)
+		}
+	}
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		err = inner
+	}
+	return err.Error()
 }
 
 // Ask sends a request to an Ollama server and gives its JSON, null where it answers something else. Errors are

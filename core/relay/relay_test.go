@@ -7,6 +7,7 @@ import (
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/relay"
 	"github.com/galleychat/galley/core/relay/relaytest"
 	"github.com/galleychat/galley/core/store/users"
@@ -63,5 +64,18 @@ func TestUnload(t *testing.T) {
 	}
 	if seen := strings.Join(b.Upstream.Seen(), "\n"); seen != `POST /api/generate {"model":"llama:latest","keep_alive":0,"prompt":""}` {
 		t.Errorf("upstream saw %s", seen)
+	}
+}
+
+func TestAsk(t *testing.T) {
+	b := relaytest.New(t, "OLLAMA_BASE_URLS", "http://127.0.0.1:1")
+	p, ok := b.Registry.Connection(llm.KindOllama, 0)
+	if !ok {
+		t.Fatal("no connection")
+	}
+	_, err := relay.Ask(t.Context(), p, "GET", "/api/version", nil, nil)
+	var e *web.Error
+	if !errors.As(err, &e) || e.Status != 500 || e.Detail != "Ollama: Cannot connect to host 127.0.0.1:1 ssl:default [Connect call failed ('127.0.0.1', 1)]" {
+		t.Errorf("%v", err)
 	}
 }
