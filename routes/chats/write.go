@@ -137,7 +137,7 @@ type updateIn struct {
 }
 
 func (m *Module) update(c *web.Call, in updateIn) (web.Done, error) {
-	patch := in.Body.Chat.Doc()
+	patch := chats.NewPatch(in.Body.Chat.Doc())
 	owner, err := m.Store.OwnerID(c.Context(), in.ID)
 	if err != nil {
 		return web.Done{}, orElse(err, errProhibited)
@@ -147,11 +147,10 @@ func (m *Module) update(c *web.Call, in updateIn) (web.Done, error) {
 			return web.Done{}, err
 		}
 	}
-	if err := titled(patch); err != nil {
-		return web.Done{}, err
+	if patch.Has("title") && patch.Get("title").Kind() != '"' {
+		return web.Done{}, errWrong
 	}
-	touch := patch.Get("history") != nil || patch.Get("messages") != nil
-	chat, err := m.Store.Update(c.Context(), in.ID, patch, author(c), touch)
+	chat, err := m.Store.Update(c.Context(), in.ID, patch, author(c), patch.Has("history") || patch.Has("messages"))
 	if err != nil {
 		return web.Done{}, orElse(err, errProhibited)
 	}
@@ -166,22 +165,22 @@ func (m *Module) update(c *web.Call, in updateIn) (web.Done, error) {
 }
 
 // titleByFolderOwner lets the owner of a folder rename the chats of others in it, and nothing else.
-func (m *Module) titleByFolderOwner(c *web.Call, in updateIn, patch jsondoc.Doc) (jsondoc.Doc, error) {
+func (m *Module) titleByFolderOwner(c *web.Call, in updateIn, patch *chats.Patch) (*chats.Patch, error) {
 	head, err := m.Store.Head(c.Context(), in.ID)
 	if err != nil {
 		return nil, orElse(err, errProhibited)
 	}
-	if head.FolderID == nil || *head.FolderID == "" || patch.Len() != 1 || patch.Get("title") == nil || in.Body.Variables.Has() || in.Body.FolderID.Has() {
+	if head.FolderID == nil || *head.FolderID == "" || patch.Len() != 1 || !patch.Has("title") || in.Body.Variables.Has() || in.Body.FolderID.Has() {
 		return nil, errProhibited
 	}
 	if _, err := m.Folders.GetOwned(c.Context(), *head.FolderID, c.UserID()); err != nil {
 		return nil, orElse(err, errProhibited)
 	}
-	title := strings.TrimSpace(patch.Text("title"))
-	if title == "" {
+	title, _ := patch.Get("title").AsText()
+	if title = strings.TrimSpace(title); title == "" {
 		return nil, web.Fail(http.StatusBadRequest, web.TextDetail("Invalid title"))
 	}
-	return jsondoc.Object("title", jsondoc.Text(title)), nil
+	return chats.NewPatch(jsondoc.Object("title", jsondoc.Text(title))), nil
 }
 
 // answerTo writes a chat as stored to its owner, and as readers see it to others.

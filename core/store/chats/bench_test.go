@@ -91,7 +91,7 @@ func BenchmarkUpdate(b *testing.B) {
 	c := must(s.Insert(ctx, chats.NewChat{UserID: "u1", Doc: doc}))(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		must(s.Update(ctx, c.ID, doc, &chats.Author{ID: "u1", Name: "Una"}, true))(b)
+		must(s.Update(ctx, c.ID, chats.NewPatch(doc), &chats.Author{ID: "u1", Name: "Una"}, true))(b)
 	}
 }
 

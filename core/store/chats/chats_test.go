@@ -119,7 +119,7 @@ func TestUpdateMerges(t *testing.T) {
 		patch := `{"history":{"messages":{
 			"a1":{"id":"a1","parentId":"q1","childrenIds":["x"],"role":"assistant","content":"The Rhine, of course","model":"m","timestamp":1700000001},
 			"a2":{"id":"a2","parentId":"q1","childrenIds":[],"role":"assistant","content":"The Rhone","timestamp":1700000009}},"currentId":"a2"},"tags":["x"]}`
-		got := must(s.Update(ctx, c.ID, jsondoc.Doc(patch), &chats.Author{ID: "u1", Name: "Una"}, true))(t)
+		got := must(s.Update(ctx, c.ID, chats.NewPatch(jsondoc.Doc(patch)), &chats.Author{ID: "u1", Name: "Una"}, true))(t)
 		m := got.Doc.Get("history", "messages")
 		for path, want := range map[string]string{"q1.childrenIds": `["a1","a2"]`, "a1.childrenIds": `["q2"]`, "b1.content": `"The Danube"`, "a1.content": `"The Rhine, of course"`, "a2.user_id": `"u1"`} {
 			p := strings.Split(path, ".")
@@ -137,7 +137,7 @@ func TestUpdateMerges(t *testing.T) {
 			t.Errorf("row of a2: %s", g)
 		}
 		// an unknown currentId keeps the stored one; nothing else is lost
-		got = must(s.Update(ctx, c.ID, jsondoc.Doc(`{"title":"New","history":{"messages":{},"currentId":"zz"}}`), nil, false))(t)
+		got = must(s.Update(ctx, c.ID, chats.NewPatch(jsondoc.Doc(`{"title":"New","history":{"messages":{},"currentId":"zz"}}`)), nil, false))(t)
 		if got.Doc.Text("history", "currentId") != "a2" || got.Doc.Get("history", "messages").Len() != 5 || got.Title != "New" {
 			t.Errorf("after an empty history: %s", got.Doc)
 		}
@@ -151,10 +151,10 @@ func TestUpdateKeepsOthersAndUnfinished(t *testing.T) {
 			"q":{"id":"q","parentId":null,"childrenIds":["a"],"role":"user","content":"theirs","user_id":"u2"},
 			"a":{"id":"a","parentId":"q","childrenIds":["b"],"role":"assistant","content":"half","done":false},
 			"b":{"id":"b","parentId":"a","childrenIds":[],"role":"assistant","content":"done","done":true}},"currentId":"b"}}`)
-		got := must(s.Update(ctx, c.ID, jsondoc.Doc(`{"history":{"messages":{
+		got := must(s.Update(ctx, c.ID, chats.NewPatch(jsondoc.Doc(`{"history":{"messages":{
 			"q":{"id":"q","parentId":null,"childrenIds":[],"role":"user","content":"changed"},
 			"a":{"id":"a","parentId":"q","childrenIds":[],"role":"assistant","content":"stale","done":true},
-			"b":{"id":"b","parentId":"a","childrenIds":[],"role":"assistant","content":"stale","done":false}},"currentId":"b"}}`), nil, true))(t)
+			"b":{"id":"b","parentId":"a","childrenIds":[],"role":"assistant","content":"stale","done":false}},"currentId":"b"}}`)), nil, true))(t)
 		for id, want := range map[string]string{"q": "theirs", "a": "half", "b": "done"} {
 			if g := got.Doc.Text("history", "messages", id, "content"); g != want {
 				t.Errorf("%s: %q, want %q", id, g, want)
@@ -461,7 +461,7 @@ func TestWritersDoNotLoseMessages(t *testing.T) {
 				case 0:
 					_, err = s.UpsertMessage(ctx, c.ID, id, jsondoc.Doc(`{"content":"x","parentId":"b1"}`), true)
 				case 1:
-					_, err = s.Update(ctx, c.ID, jsondoc.Doc(`{"history":{"messages":{"`+id+`":{"id":"`+id+`","parentId":"b1","role":"user","content":"y"}},"currentId":"`+id+`"}}`), nil, true)
+					_, err = s.Update(ctx, c.ID, chats.NewPatch(jsondoc.Doc(`{"history":{"messages":{"`+id+`":{"id":"`+id+`","parentId":"b1","role":"user","content":"y"}},"currentId":"`+id+`"}}`)), nil, true)
 				case 2:
 					_, err = s.InsertTurn(ctx, c.ID, chats.Author{ID: "u1"}, jsondoc.Doc(`{"id":"`+id+`","parentId":"b1","content":"z"}`), []chats.Reply{{MessageID: id + id, ModelID: "m"}})
 				}

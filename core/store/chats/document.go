@@ -147,10 +147,9 @@ func (d *document) currentMessageID() *string {
 
 // mergeHistory is what becomes of a history when a client sends its own: the union of the messages, the client's over
 // the stored ones, childrenIds rebuilt. Messages of others and answers that are still being written stay as stored.
-func (d *document) mergeHistory(incoming jsondoc.Doc, owner string) (sent []string) {
-	stored := d.msgs
-	in := jsondoc.Open(incoming)
-	add := skimMessages(in.Get("messages"))
+func (d *document) mergeHistory(from *document, owner string) (sent []string) {
+	stored, in, add := d.msgs, from.history, from.msgs
+	sent = make([]string, 0, len(add.list))
 	merged := &messages{list: append(make([]message, 0, len(stored.list)+4), stored.list...), at: make(map[string]int, len(stored.list)+4)}
 	for i := range merged.list {
 		merged.at[merged.list[i].key] = i

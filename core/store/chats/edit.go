@@ -106,25 +106,38 @@ func (c *Chat) authorOf(m *message) string {
 	return c.UserID
 }
 
+// Patch is a client's document that is to be merged into a chat, read once.
+type Patch struct{ d *document }
+
+// NewPatch reads a document, an object.
+func NewPatch(d jsondoc.Doc) *Patch { return &Patch{openDocument(Clean(d))} }
+
+// Has says whether a member is there, be it null.
+func (p *Patch) Has(name string) bool { return p.d.top.Has(name) }
+
+// Get is the raw value of a member, nil where it is absent.
+func (p *Patch) Get(name string) jsondoc.Doc { return p.d.top.Get(name) }
+
+// Len is the number of members.
+func (p *Patch) Len() int { return p.d.top.Len() }
+
 // Update merges a client's document into a chat: top-level members replace those stored, the history is united with
-// the stored one. Its messages are attributed to author if that is set. Rows follow for the messages that changed.
-func (s *Store) Update(ctx context.Context, id string, patch jsondoc.Doc, author *Author, touch bool) (*Chat, error) {
-	patch = Clean(patch)
+// the stored one. Its messages are attributed to author if that is set. Rows follow for the messages that changed. A
+// patch can be merged once.
+func (s *Store) Update(ctx context.Context, id string, patch *Patch, author *Author, touch bool) (*Chat, error) {
+	in := patch.d
 	if author != nil {
-		in := openDocument(patch)
-		if in.attribute(*author) {
-			patch = in.doc()
-		}
+		in.attribute(*author)
 	}
 	return s.edit(ctx, id, func(tx *store.Tx, c *Chat, d *document) (bool, error) {
 		stored := d.msgs
 		var sent []string
 		moved := false
-		patch.Each(func(name string, v jsondoc.Doc) bool {
+		in.top.Each(func(name string, v jsondoc.Doc) bool {
 			switch name {
 			case "history":
-				if v.Kind() == '{' {
-					sent = d.mergeHistory(v, c.UserID)
+				if in.history != nil {
+					sent = d.mergeHistory(in, c.UserID)
 				}
 				moved = true
 				return true
