@@ -108,7 +108,7 @@ func TestSignUp(t *testing.T) {
 }
 
 func TestSignIn(t *testing.T) {
-	s := newServer(t, storetest.SQLite(t))
+	s := newServer(t, storetest.SQLite(t), "GALLEY_SIGNOUT_REVOKES", "true")
 	ann, _ := s.User("Ann", "user")
 	signIn := func(email, password string) *sessiontest.Answer {
 		return s.Call("", "POST "+base+"/signin", string(jsondoc.Of(map[string]string{"email": email, "password": password})))
