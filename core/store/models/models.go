@@ -89,7 +89,7 @@ func get(ctx context.Context, q store.Querier, id string) (models.Row, error) {
 // Grants reads the access grants of all models.
 func (s *Store) Grants(ctx context.Context) ([]models.Grant, error) {
 	rows, err := s.db.Query(ctx, "SELECT id, resource_id, principal_type, principal_id, permission, created_at FROM access_grant "+
-		"WHERE resource_type = 'model' ORDER BY created_at, "+s.db.Dialect().Pick("rowid", "id"))
+		"WHERE resource_type = 'model' ORDER BY created_at, "+s.db.Dialect().Pick("rowid", "ctid"))
 	out, err := store.Collect(rows, err, func(r *sql.Rows) (models.Grant, error) {
 		g := models.Grant{ResourceType: ResourceType}
 		err := r.Scan(&g.ID, &g.ResourceID, &g.PrincipalType, &g.PrincipalID, &g.Permission, &g.CreatedAt)
