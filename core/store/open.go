@@ -84,7 +84,7 @@ func openSQLite(address, path string, o Options) (*DB, error) {
 		q := url.Values{}
 		// busy_timeout first, so that the switch to WAL already waits for others
 		for _, p := range append([]string{
-			fmt.Sprintf("busy_timeout(%d)", o.BusyTimeout.Milliseconds()), "journal_mode(WAL)", "journal_size_limit(67108864)",
+			fmt.Sprintf("busy_timeout(%d)", o.BusyTimeout.Milliseconds()), "journal_mode(WAL)", "journal_size_limit(67108864)", "wal_autocheckpoint(4000)",
 			"synchronous(" + o.Synchronous + ")", "temp_store(MEMORY)", fmt.Sprintf("cache_size(-%d)", o.CacheKiB),
 		}, more...) {
 			q.Add("_pragma", p)
@@ -106,7 +106,9 @@ func openSQLite(address, path string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
-	return &DB{dialect: SQLite, url: address, hook: o.Hook, read: newPool(r), write: newPool(w)}, nil
+	db := &DB{dialect: SQLite, url: address, hook: o.Hook, read: newPool(r), write: newPool(w)}
+	db.batch = &batcher{db: db}
+	return db, nil
 }
 
 func openPostgres(address, dsn string, o Options) (*DB, error) {

@@ -65,6 +65,7 @@ type DB struct {
 	dialect Dialect
 	read    *pool
 	write   *pool
+	batch   *batcher // of SQLite
 	hook    Hook
 	url     string
 }
@@ -172,6 +173,14 @@ func (db *DB) QueryRow(ctx context.Context, text string, args ...any) Row {
 
 // Exec implements Querier on the write pool, as a transaction of its own.
 func (db *DB) Exec(ctx context.Context, text string, args ...any) (sql.Result, error) {
+	if db.batch != nil {
+		var res sql.Result
+		err := db.batch.do(ctx, func(tx *Tx) (err error) {
+			res, err = tx.Exec(ctx, text, args...)
+			return err
+		})
+		return res, err
+	}
 	ctx, done := db.observe(ctx, text)
 	s, err := db.write.stmt(ctx, text)
 	var res sql.Result
@@ -187,8 +196,12 @@ func (db *DB) Exec(ctx context.Context, text string, args ...any) (sql.Result, e
 }
 
 // Tx runs f in a write transaction: committed when f returns nil, else rolled back. On SQLite it is the only writer
-// while it runs, so f does nothing slow; on Postgres a serialization failure or a deadlock is tried again twice.
+// while it runs, so f does nothing slow, and it may share its commit with others' transactions (see batcher); on Postgres a
+// serialization failure or a deadlock is tried again twice. Either way f may be called more than once.
 func (db *DB) Tx(ctx context.Context, f func(*Tx) error) error {
+	if db.batch != nil {
+		return db.batch.do(ctx, f)
+	}
 	for attempt := 0; ; attempt++ {
 		err := db.tx(ctx, f)
 		if err == nil || attempt == 2 || !db.dialect.retryable(err) {
