@@ -10,6 +10,7 @@ import (
 	"github.com/galleychat/galley/routes/auths"
 	"github.com/galleychat/galley/routes/chats"
 	"github.com/galleychat/galley/routes/configs"
+	"github.com/galleychat/galley/routes/evaluations"
 	"github.com/galleychat/galley/routes/files"
 	"github.com/galleychat/galley/routes/folders"
 	"github.com/galleychat/galley/routes/groups"
@@ -53,7 +54,7 @@ func (a *App) modules() ([]mounted, error) {
 		{v1 + "groups", groups.New(groups.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env})},
 		{v1 + "chats", chats.New(chats.Deps{
 			Store: a.Chats, Access: a.ChatAccess, Grants: a.Access, Folders: a.Folders, FolderRules: a.FolderRules, Users: a.Users, Settings: a.Settings,
-			AdminExport: a.Env.AdminExport, Realtime: a.Realtime, Tasks: chatTasks{a.Turns}, Completer: completer{a}, AccessChanged: a.chatAccessChanged,
+			AdminExport: a.Env.AdminExport, Realtime: a.Realtime, Tasks: chatTasks{a.Turns}, Completer: completer{a}, Render: a.Prompts.Server, AccessChanged: a.chatAccessChanged,
 		})},
 		{v1 + "folders", folders.New(folders.Deps{
 			Folders: a.Folders, Access: a.Access, Chats: a.Chats, Users: a.Users, Files: a.FileAccess, Settings: a.Settings, Active: a.Turns.Active,
@@ -68,6 +69,7 @@ func (a *App) modules() ([]mounted, error) {
 			DB: a.DB, Users: a.Users, Settings: a.Settings, Env: a.Env, Headers: a.LLM.Client().Headers(),
 			Revoked: func(_ context.Context, ids []string) { a.Sessions.Disconnect(ids...) },
 		})},
+		{v1 + "evaluations", evaluations.New(evaluations.Deps{Settings: a.Settings})},
 		{v1 + "tasks", tasks.New(tasks.Deps{Tasks: a.Tasks, Settings: a.Settings})},
 		{v1[:len(v1)-1], unbuilt.New(unbuilt.Deps{Settings: a.Settings, Built: built})},
 	}, nil

@@ -67,17 +67,3 @@ func echo(prompt string) string {
 	}
 	return "You said: " + prompt
 }
-
-// modelVars connect a server to a newModels server and to nothing else.
-func modelVars(t *testing.T) []string {
-	t.Helper()
-	return []string{"OPENAI_API_BASE_URL=" + newModels(t).URL + "/v1", "OPENAI_API_KEY=sk-test", "ENABLE_OLLAMA_API=false",
-		"ENABLE_VERSION_UPDATE_CHECK=false"}
-}
-
-// startForBrowser runs a server with the full interface and one model.
-func startForBrowser(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	return start(t, append(modelVars(t), frontendVars(t, dir)...)...).url
-}

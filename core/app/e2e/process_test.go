@@ -325,17 +325,3 @@ func TestHelp(t *testing.T) {
 		})
 	}
 }
-
-// frontendVars make a server serve the interface kept in the folder GALLEY_FRONTEND (as frontend install lays it out
-// below a data folder), or one installed now.
-func frontendVars(t *testing.T, dataDir string) []string {
-	t.Helper()
-	if cached := os.Getenv("GALLEY_FRONTEND"); cached != "" {
-		if err := os.Symlink(cached, filepath.Join(dataDir, "frontend")); err != nil {
-			t.Fatal(err)
-		}
-	} else if out, err := command(t, nil, "frontend", "install", "--data-dir", dataDir).CombinedOutput(); err != nil {
-		t.Fatalf("install the frontend: %v\n%s", err, out)
-	}
-	return []string{"DATA_DIR=" + dataDir}
-}
