@@ -7,26 +7,57 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 )
 
-// gcPercent is by how much the heap may grow, in percent of what lives, between two collections.
-const gcPercent = 60
+// Between two collections the heap may grow by gcPercent of what lives, or by gcRoom bytes if that is more: a server in
+// which little lives would collect hundreds of times a second if it went by percents alone.
+const (
+	gcPercent = 60
+	gcRoom    = 32 << 20
+)
 
 // TuneMemory keeps the heap small, and within what a container may use, unless the operator has an opinion (GOGC,
 // GOMEMLIMIT): most documents pass through rather than stay, so collecting more often costs little.
 func TuneMemory(lookup func(string) (string, bool)) {
 	if v, ok := lookup("GOGC"); !ok || v == "" {
-		debug.SetGCPercent(gcPercent)
+		tuneGC()
 	}
 	if v, ok := lookup("GOMEMLIMIT"); !ok || v == "" {
 		debug.SetMemoryLimit(memoryLimit(cgroupMemory(os.ReadFile)))
 	}
 }
+
+// tuneGC sets the percentage that gives the heap its room, again after each collection.
+func tuneGC() {
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	last := 0
+	var collected func(*sentinel)
+	collected = func(s *sentinel) {
+		metrics.Read(live)
+		percent := gcPercent
+		if n := live[0].Value.Uint64(); n > 0 {
+			percent = max(gcPercent, int(min(gcRoom*100/n, 2000)))
+		}
+		// Setting it stops the world for a moment, so small changes are let be.
+		if d := percent - last; d > last/8 || -d > last/8 {
+			last = percent
+			debug.SetGCPercent(percent)
+		}
+		runtime.SetFinalizer(s, collected)
+	}
+	runtime.SetFinalizer(new(sentinel), collected)
+	debug.SetGCPercent(gcRoom * 100 / (4 << 20)) // until the first collection, of the few megabytes that a start takes
+}
+
+// sentinel is an object that nobody holds, so that each collection finds it.
+type sentinel struct{ _ [16]byte }
 
 // memoryLimit leaves a tenth of what the system allows for what is no heap; 0 means that it sets no limit.
 func memoryLimit(allowed int64) int64 {
