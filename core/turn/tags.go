@@ -56,10 +56,7 @@ func (t tag) matchStart(b []byte) (length int, attributes string, more bool) {
 // findStart looks in text from position from on for the first beginning of any of the tags. next is where to look
 // from when more text has come.
 func findStart(tags []tag, text []byte, from int) (at, length int, which tag, attributes string, next int) {
-	for i := from; i < len(text); i++ {
-		if text[i] != '<' && text[i] != 0xe2 && !otherStart(tags, text[i]) {
-			continue
-		}
+	for i := from + candidate(tags, text[from:]); i < len(text); i += 1 + candidate(tags, text[i+1:]) {
 		waits := false
 		for _, t := range tags {
 			n, a, more := t.matchStart(text[i:])
@@ -75,13 +72,20 @@ func findStart(tags []tag, text []byte, from int) (at, length int, which tag, at
 	return -1, 0, tag{}, "", len(text)
 }
 
-func otherStart(tags []tag, c byte) bool {
+// candidate is the first place in text where a tag could begin, its length if there is none.
+func candidate(tags []tag, text []byte) int {
+	at := len(text)
+	var before byte
 	for _, t := range tags {
-		if t.start != "" && t.start[0] == c {
-			return true
+		if t.start == "" || t.start[0] == before {
+			continue // the same first character as the tag before it
+		}
+		before = t.start[0]
+		if i := bytes.IndexByte(text[:at], before); i >= 0 {
+			at = i
 		}
 	}
-	return false
+	return at
 }
 
 // tagAttributes reads name="value" pairs.
