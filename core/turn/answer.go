@@ -31,8 +31,14 @@ type answer struct {
 	pending  []byte // text of deltas not yet sent
 	count    int
 	target   *item // of the pending deltas
+	sent     time.Time
+	timer    *time.Timer // sends what is pending; nil while nothing waits for it
 	lastSeen time.Time
 }
+
+// pace is the least time between two events of deltas. A model that writes slower than that, as they do, has each of its
+// words sent at once; one that writes faster has them joined.
+const pace = 4 * time.Millisecond
 
 // maxPending is how much text waits for more that has arrived already.
 const maxPending = 4 << 10
@@ -133,7 +139,7 @@ func (a *answer) add(c *llm.Chunk) {
 		a.passOn(jsondoc.Doc(c.Raw))
 	}
 	if !c.More || len(a.pending) > maxPending {
-		a.flushIf(a.size)
+		a.flushPaced()
 	}
 	a.showOthers(c.FinishReason != "")
 }
@@ -364,19 +370,36 @@ func (a *answer) delta(it *item, text string) {
 	a.count++
 }
 
-func (a *answer) flushIf(count int) {
-	if a.count >= count {
-		a.flush()
+// flushPaced sends the deltas that wait, now or as soon as the pace allows.
+func (a *answer) flushPaced() {
+	if a.count < a.size || a.timer != nil {
+		return
 	}
+	wait := pace - time.Since(a.sent)
+	if wait <= 0 || len(a.pending) > maxPending {
+		a.flush()
+		return
+	}
+	a.timer = time.AfterFunc(wait, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.timer != nil {
+			a.flush()
+		}
+	})
 }
 
 // flush sends the deltas that wait.
 func (a *answer) flush() {
+	if a.timer != nil {
+		a.timer.Stop()
+		a.timer = nil
+	}
 	it := a.target
 	if it == nil {
 		return
 	}
-	a.target, a.count = nil, 0
+	a.target, a.count, a.sent = nil, 0, time.Now()
 	kind := "response.output_text.delta"
 	switch it.kind {
 	case "reasoning":

@@ -85,6 +85,31 @@ func TestDeltasThatHaveArrivedAreJoined(t *testing.T) {
 	}
 }
 
+// TestTheLastDeltaIsSentWithoutAnother holds a stream open: what it said last must not wait for more.
+func TestTheLastDeltaIsSentWithoutAnother(t *testing.T) {
+	b := newBench(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for _, word := range []string{"one ", "two ", "three"} {
+			_, _ = w.Write([]byte("data: " + delta(`{"content":"`+word+`"}`) + "\n\n"))
+			_ = http.NewResponseController(w).Flush()
+		}
+		<-r.Context().Done()
+	})
+	res, err := b.run(question)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := ""
+	b.rt.wait(t, "all words", func(e jsondoc.Doc) bool {
+		text = ""
+		for _, e := range b.rt.all() {
+			text += e.Text("data", "data", "delta")
+		}
+		return text == "one two three"
+	})
+	b.Stop(context.Background(), res.Body.Text("task_ids", "0"))
+}
+
 func TestReasoning(t *testing.T) {
 	for name, deltas := range map[string][]string{
 		"field":      {delta(`{"reasoning_content":"pon"}`), delta(`{"reasoning_content":"der"}`), delta(`{"content":"done"}`)},
