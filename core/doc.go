@@ -1,0 +1,49 @@
+// Package core holds no code; this is the map of the packages below it, and of where they differ from the first design.
+//
+// # Layers
+//
+//	cmd/galley            parses the command line, nothing else
+//	core/app              composition root: opens everything in order, lists the modules, serves, stops in reverse
+//	routes/<tag>          one package for each tag of the API: a table of declared endpoints and a function for each
+//	core/turn             the chat engine: one question on its way to one model and back, as a list of steps
+//	core/models, tasks, prompt, compact, access, auth, auth/session
+//	                      what several modules share: the list of models and who may use which, work given to models besides
+//	                      answering, variables of prompts, long conversations, permissions and grants, accounts and sessions
+//	core/llm              providers: OpenAI-compatible servers, Ollama, the demo; their lists, streams and errors; relay, the
+//	                      part that /openai and /ollama share; llm/anthropic translates Messages requests
+//	core/store            the database: pools, dialects, transactions, schema; store/<aggregate> has the SQL of each
+//	core/realtime         Socket.IO; realtime/presence: who is there, and looks at which chat
+//	core/web              declared endpoints over http.ServeMux: binding, validation, authorisation, description
+//	core/jsondoc          documents that pass through undecoded
+//	core/config           settings: of the process (environment) and live ones (the table config)
+//	core/obs, frontend, fernet
+//
+// routes imports core and never another routes package; core never imports routes. sdk, when it comes, imports neither.
+//
+// # A chat turn
+//
+// routes/app takes the request; turn.Engine reads it (parse), stores the question and an empty answer in one transaction
+// (begin), and answers the browser at once. The turn goes on by itself: prepareSteps shape the request, the provider is
+// called, answer turns its stream into output items and events, finish stores the result and follows up with questions,
+// title and tags. While it runs the answer is stored every two seconds in its message's row, and pages that are loaded in
+// between see it by way of Engine.Partials.
+//
+// # Where this differs from the design, and why
+//
+//   - store has concrete types for each aggregate (store/chats, store/users, …) in place of an interface for each: a real
+//     SQLite database in a test's folder is as quick as a fake and cannot lie. Consumers declare the small interface they
+//     need where that keeps two packages apart (turn.Store, presence.Chats).
+//   - SQLite writes that wait share a commit, each in a savepoint of its own (store's batcher): with eight writers that is
+//     twice the transactions a second, since most of a small commit is the pages that all of them touch.
+//   - Data frames of sockets are framed once for each event and written in batches past the websocket library, which does
+//     the handshake, reads and control frames: its one write for each message was most of a turn's cost.
+//   - Deltas of an answer that arrive together, or within four milliseconds, reach the browser as one event. Models write
+//     slower than that, so each word of theirs is sent at once; a fast stream no longer costs an event for each word.
+//   - JSON is checked by a scanner of our own that speaks Python's dialect (NaN, duplicate names, the positions in its
+//     error messages) and skimmed by another; go-json-experiment encodes and decodes what is really taken apart.
+//   - Search keeps the lower-cased texts of chats it has read, bounded, and asks the database only whether they still hold.
+//   - The session checker is core/auth/session, because web needs auth's types and the checker answers in web's errors.
+//   - Tags that are not built yet are answered by routes/quiet from one table: what the reference says while a feature is
+//     off or holds nothing. Features that are on by default stay on in /api/config, as the contract of that address has
+//     them; their lists are empty.
+package core
