@@ -27,9 +27,7 @@ func (s *Settings) plan(rows map[string]jsontext.Value) plan {
 	put := func(key string, raw jsontext.Value) { rows[key], p.put[key] = raw, raw }
 	remove := func(key string) {
 		delete(rows, key)
-		if _, fresh := p.put[key]; fresh {
-			delete(p.put, key)
-		}
+		delete(p.put, key)
 		p.gone = append(p.gone, key)
 	}
 	renamePrefix(rows, "rag.web.", "web.", put, remove)

@@ -134,10 +134,6 @@ func IsJSONType(contentType string) bool {
 	return mt == "application/json" || strings.HasPrefix(mt, "application/") && strings.HasSuffix(mt, "+json")
 }
 
-func isEventStream(contentType string) bool {
-	return strings.Contains(strings.ToLower(contentType), "text/event-stream")
-}
-
 // Tokens are the token counts of one call; zero means that the provider did not say.
 type Tokens struct{ Prompt, Completion int }
 

@@ -56,15 +56,6 @@ func textOf(m message) string {
 	return chats.OutputText(m.Get("output"))
 }
 
-func lastOf(ms []message, role string) message {
-	for i := len(ms) - 1; i >= 0; i-- {
-		if ms[i].Text("role") == role {
-			return ms[i]
-		}
-	}
-	return nil
-}
-
 func systemOf(ms []message) message {
 	for _, m := range ms {
 		if m.Text("role") == "system" {

@@ -120,13 +120,3 @@ func savedChat(id string) bool {
 func temporaryChat(id string) bool {
 	return strings.HasPrefix(id, "temporary:") || strings.HasPrefix(id, "local:")
 }
-
-// temporarySession is the socket a temporary chat belongs to.
-func temporarySession(id string) (string, bool) {
-	for _, prefix := range []string{"temporary:", "local:"} {
-		if sid, ok := strings.CutPrefix(id, prefix); ok {
-			return sid, true
-		}
-	}
-	return "", false
-}

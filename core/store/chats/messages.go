@@ -108,12 +108,6 @@ type messages struct {
 	at   map[string]int
 }
 
-func skimMessages(d jsondoc.Doc) *messages {
-	d = trim(d)
-	ms, _ := messagesAt(d, 0)
-	return ms
-}
-
 // messagesAt reads the messages of the object that starts at i and gives the index after it.
 func messagesAt(b []byte, i int) (*messages, int) {
 	ms := &messages{}

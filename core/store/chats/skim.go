@@ -176,7 +176,6 @@ func text(d jsondoc.Doc) (string, bool) {
 
 func isObject(d jsondoc.Doc) bool { return len(d) > 0 && d[0] == '{' }
 func isArray(d jsondoc.Doc) bool  { return len(d) > 0 && d[0] == '[' }
-func isText(d jsondoc.Doc) bool   { return len(d) > 0 && d[0] == '"' }
 
 // member gives a member of an object by skimming; of equal names the last.
 func member(d jsondoc.Doc, want string) (out jsondoc.Doc) {

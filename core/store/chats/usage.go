@@ -33,15 +33,6 @@ func equal(a, b jsondoc.Doc) bool {
 	return a.Decode(&x) == nil && b.Decode(&y) == nil && reflect.DeepEqual(x, y)
 }
 
-// messageUsage is the token usage that a message carries, with the standard members; nil where it has none.
-func messageUsage(fields jsondoc.Doc) jsondoc.Doc {
-	u := member(fields, "usage")
-	if !u.Truthy() {
-		u = member(member(fields, "info"), "usage")
-	}
-	return NormalizeUsage(u)
-}
-
 // NormalizeUsage adds input_tokens, output_tokens and total_tokens to usage as OpenAI, Ollama or llama.cpp report it;
 // nil where there is none.
 func NormalizeUsage(u jsondoc.Doc) jsondoc.Doc {
