@@ -118,7 +118,7 @@ type Server struct {
 	rooms  roomTable
 	ctx    context.Context // of handlers
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // connections, handlers and the token check
+	wg     counter // connections, handlers and the token check
 
 	mu      sync.RWMutex
 	closed  bool
