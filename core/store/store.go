@@ -217,8 +217,9 @@ func (db *DB) tx(ctx context.Context, f func(*Tx) error) (err error) {
 	if err != nil {
 		return fmt.Errorf("begin: %w", wrap(err))
 	}
+	committed := false
 	defer func() {
-		if err != nil {
+		if !committed { // f failed or panicked
 			_ = raw.Rollback()
 		}
 	}()
@@ -229,6 +230,7 @@ func (db *DB) tx(ctx context.Context, f func(*Tx) error) (err error) {
 	if err = raw.Commit(); err != nil {
 		return fmt.Errorf("commit: %w", wrap(err))
 	}
+	committed = true
 	for _, f := range tx.after {
 		f()
 	}
