@@ -117,6 +117,9 @@ func (a *App) openObs() (err error) {
 		return &SettingError{Err: err}
 	}
 	a.Log = a.Obs.Log
+	if a.Env.Redis.URL != "" || a.Env.WebSocket.Manager != "" {
+		a.Log.Warn("Redis is not used: run one process for a database", "variables", "REDIS_URL, WEBSOCKET_MANAGER")
+	}
 	return nil
 }
 

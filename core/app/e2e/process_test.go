@@ -169,6 +169,12 @@ func (s *server) stop(t testing.TB, sig os.Signal) int {
 	if err := s.cmd.Process.Signal(sig); err != nil {
 		t.Fatal(err)
 	}
+	return s.wait(t)
+}
+
+// wait waits for the process's end and gives the exit code.
+func (s *server) wait(t testing.TB) int {
+	t.Helper()
 	select {
 	case <-s.exited:
 	case <-time.After(patience):
