@@ -49,7 +49,12 @@ func PostgresURL(t testing.TB) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if _, err := admin.Exec(context.Background(), "DROP SCHEMA "+schema+" CASCADE"); err != nil {
+		// A transaction, because it is tried again after a deadlock with a statement that is still being prepared.
+		err := admin.Tx(context.Background(), func(tx *store.Tx) error {
+			_, err := tx.Exec(context.Background(), "DROP SCHEMA "+schema+" CASCADE")
+			return err
+		})
+		if err != nil {
 			t.Errorf("drop schema: %v", err)
 		}
 	})
