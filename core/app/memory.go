@@ -20,7 +20,7 @@ import (
 // which little lives would collect hundreds of times a second if it went by percents alone.
 const (
 	gcPercent = 60
-	gcRoom    = 32 << 20
+	gcRoom    = 24 << 20
 )
 
 // TuneMemory keeps the heap small, and within what a container may use, unless the operator has an opinion (GOGC,
