@@ -23,6 +23,7 @@ import (
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/frontend"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/obs"
@@ -47,6 +48,8 @@ type App struct {
 	Realtime *realtime.Server
 	Site     *frontend.Site
 	Router   *web.Router
+	// Filters take part in what models are asked; nil for none. They are to be known before openConversation.
+	Filters filter.Set
 	conversation
 
 	ready      atomic.Bool
@@ -78,7 +81,7 @@ type Stopper interface {
 
 // Open makes an App: when it returns, requests can be answered. Errors that come of bad settings are a [*SettingError].
 func Open(ctx context.Context, c Config) (a *App, err error) {
-	a = &App{Config: c, Env: c.Env}
+	a = &App{Config: c, Env: c.Env, Filters: c.Filters}
 	a.life, a.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {

@@ -75,11 +75,11 @@ func (a *App) openConversation() {
 	c.Files = files.New(a.DB)
 	c.FileAccess = files.NewAccess(a.DB, c.Files, a.Access, c.ChatAccess)
 	c.Prompts = &prompt.Renderer{GroupNames: a.groupNames}
-	c.Tasks = &tasks.Runner{Models: c.Models, Settings: a.Settings, Prompts: c.Prompts}
+	c.Tasks = &tasks.Runner{Models: c.Models, Settings: a.Settings, Prompts: c.Prompts, Filters: a.Filters}
 	c.Presence = presence.New(a.Realtime, presence.Options{Chats: readers{a}, LastActive: lastActive{a.Users}})
 	c.Turns = turn.New(turn.Deps{
 		Models: c.Models, Store: a.turnStore(), Folders: projects{a}, Tasks: taskRunner{c.Tasks},
-		Prompts: c.Prompts, Realtime: a.Realtime, Settings: a.Settings, Env: a.Env, Log: a.Log, Started: a.TurnStarted,
+		Prompts: c.Prompts, Realtime: a.Realtime, Filters: a.Filters, Settings: a.Settings, Env: a.Env, Log: a.Log, Started: a.TurnStarted,
 	})
 	a.parts = append(a.parts, c.Presence, c.Turns)
 }

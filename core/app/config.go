@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/obs"
 )
 
@@ -23,6 +24,9 @@ type Config struct {
 	// Grace is how long the end of the process may take: running chat turns and requests have until then
 	// (GALLEY_SHUTDOWN_TIMEOUT in seconds, default 8 s, which is within what Docker allows).
 	Grace time.Duration
+
+	// Filters take part in what models are asked; nil for none.
+	Filters filter.Set
 
 	Version  string    // of the program, for metrics and traces
 	Revision string    // commit it was built from

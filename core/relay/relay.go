@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/galleychat/galley/core/auth"
+	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/models"
@@ -32,9 +33,12 @@ func IsStream(resp *http.Response) bool {
 
 // Answer passes a provider's answer on: a stream as it comes, JSON as it is, errors with their status, any other text as
 // a JSON string. It closes the answer.
-func Answer(c *web.Call, resp *http.Response) error {
+func Answer(c *web.Call, resp *http.Response) error { return FilteredAnswer(c, resp, nil, nil) }
+
+// FilteredAnswer is Answer for one to a chat completion request that has filters; f may be nil.
+func FilteredAnswer(c *web.Call, resp *http.Response, f *filter.Filters, request jsondoc.Doc) error {
 	if IsStream(resp) {
-		return Response(c, llm.NewRawStream(resp.StatusCode, llm.RelayHeader(resp.Header), resp.Body))
+		return Response(c, f.Response(c.Context(), request, llm.NewRawStream(resp.StatusCode, llm.RelayHeader(resp.Header), resp.Body)))
 	}
 	body, err := llm.ReadBody(resp)
 	if err != nil {
@@ -43,7 +47,7 @@ func Answer(c *web.Call, resp *http.Response) error {
 	if resp.StatusCode >= 400 {
 		return Upstream(c, llm.NewUpstreamError(resp.StatusCode, resp.Header, body, false))
 	}
-	return Response(c, llm.NewBody(http.StatusOK, llm.RelayHeader(resp.Header), body))
+	return Response(c, f.Response(c.Context(), request, llm.NewBody(http.StatusOK, llm.RelayHeader(resp.Header), body)))
 }
 
 // Response writes a model's answer. A stream that breaks off takes the connection with it: nothing else tells the client
@@ -146,8 +150,10 @@ func pythonText(s string) string {
 
 // Resolver finds what a request to a provider's address is about.
 type Resolver struct {
-	Catalog *models.Catalog
-	Prompts *prompt.Renderer
+	Catalog  *models.Catalog
+	Prompts  *prompt.Renderer
+	Filters  filter.Set // may be nil
+	NoOutlet bool       // answers are not shown to filters (ENABLE_API_OUTLET_FILTERS=false)
 }
 
 // Model is a model asked for: the id to look for among the providers', and the row that stands before it.

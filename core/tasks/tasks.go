@@ -12,6 +12,7 @@ import (
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/models"
@@ -46,6 +47,7 @@ type Runner struct {
 	Models   models.Finder
 	Settings *config.Settings
 	Prompts  *prompt.Renderer
+	Filters  filter.Set // may be nil
 }
 
 // Request is a task to be done.
@@ -165,12 +167,32 @@ func (r *Runner) Completion(ctx context.Context, p *auth.Principal, req Request)
 	if own.Meta.ModelID == "" {
 		own.Meta.ModelID = m.ID
 	}
-	return target.Chat(ctx, &llm.Request{
-		Body:   []byte(r.body(ctx, p, &req, m, snap)),
+	body := r.body(ctx, p, &req, m, snap)
+	filters := r.filters(p, &req, m)
+	if body, err = filters.Inlet(ctx, body); err != nil {
+		return nil, err
+	}
+	resp, err := target.Chat(ctx, &llm.Request{
+		Body:   []byte(body),
 		Stream: req.Stream,
 		Params: []byte(m.Params().Delete("system")),
 		Caller: &own,
 	})
+	if err == nil {
+		filters.Stream(ctx, resp)
+	}
+	return resp, err
+}
+
+// filters are those of a task; nil for none.
+func (r *Runner) filters(p *auth.Principal, req *Request, m *models.Model) *filter.Filters {
+	if r.Filters == nil {
+		return nil
+	}
+	return filter.For(r.Filters, filter.Call{
+		Principal: p, Kind: filter.KindTask, Task: string(req.Kind), ModelID: m.ID, Meta: m.Meta(),
+		ChatID: req.Meta.ChatID, MessageID: req.Meta.MessageID, Stream: req.Stream, NoOutlet: true,
+	}, nil)
 }
 
 func (r *Runner) access(ctx context.Context, p *auth.Principal, m *models.Model) error {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/models"
@@ -31,6 +32,7 @@ type Deps struct {
 	Tasks    Tasks
 	Prompts  Prompts
 	Realtime Realtime
+	Filters  filter.Set // may be nil
 	Settings *config.Settings
 	Env      *config.Env
 	Log      *slog.Logger
@@ -115,7 +117,7 @@ func (e *Engine) direct(ctx context.Context, t *Turn) (Result, error) {
 		return Result{}, badRequest(err)
 	}
 	if t.chatID == "" || t.messageID == "" {
-		return Result{Response: resp}, nil
+		return Result{Response: t.outgoing(ctx, resp)}, nil
 	}
 	// The chat keeps the answer, whether or not the program waits for it.
 	keep, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -265,7 +267,7 @@ func failureText(err error) string {
 		if text, ok := w.Detail.(string); ok {
 			return text
 		}
-		return string(jsondoc.Of(w.Detail))
+		return (&llm.UpstreamError{Status: w.Status, Body: jsondoc.Of(w.Detail)}).Message()
 	case errors.As(err, &s):
 		return "The provider broke off its answer: " + strings.TrimPrefix(s.Err.Error(), "llm: ")
 	}

@@ -34,6 +34,7 @@ func (e *Engine) answer(ctx context.Context, t *Turn, resp *llm.Response, tk *ta
 		return nil, err
 	}
 	output := a.close("completed")
+	t.finishReason = a.finish
 	return nil, e.finish(ctx, t, output, a.usage, a.failed)
 }
 
@@ -159,7 +160,7 @@ func (e *Engine) finish(ctx context.Context, t *Turn, output, usage, failed json
 	if t.em.watched() {
 		t.em.others("chat:completion", done.Delete("title"))
 	}
-	e.follow(ctx, t, chats.OutputText(output))
+	e.follow(ctx, t, e.outlet(ctx, t, output, usage))
 	return nil
 }
 
@@ -223,8 +224,10 @@ func (e *Engine) wholeAnswer(ctx context.Context, t *Turn, body jsondoc.Doc) (js
 		done = body
 	}
 	t.em.own("chat:completion", done.Merge(jsondoc.Of(web.M{"done": true, "output": output, "title": title})))
-	e.follow(ctx, t, chats.OutputText(output))
-	return body, nil
+	t.finishReason = body.Text("choices", "0", "finish_reason")
+	shown := e.outlet(ctx, t, output, usage)
+	e.follow(ctx, t, shown)
+	return withContent(body, text, shown), nil
 }
 
 func wholeItems(msg jsondoc.Doc, text string) []*item {

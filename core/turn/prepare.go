@@ -26,6 +26,7 @@ var prepareSteps = []step{
 	{"outputs", (*Engine).expandHistory},
 	{"caller's prompt", (*Engine).renderCallerPrompt},
 	{"folder", (*Engine).applyFolder},
+	{"filters", (*Engine).inlet},
 	{"trim", (*Engine).trim},
 	{"model's prompt", (*Engine).applyModelPrompt},
 	{"shape", (*Engine).shape},
@@ -53,13 +54,17 @@ func (e *Engine) ask(ctx context.Context, t *Turn) (*llm.Response, error) {
 	}
 	caller := *t.caller
 	caller.Meta = llm.CallMeta{ChatID: t.chatID, MessageID: t.messageID, UserMessageID: t.userMessageID, UserMessageParentID: t.userMessage.Text("parentId"), ModelID: t.modelID}
-	return target.Chat(ctx, &llm.Request{
+	resp, err := target.Chat(ctx, &llm.Request{
 		Body:     []byte(t.form.Doc()),
 		Stream:   t.form.Get("stream").Truthy(),
 		Params:   []byte(t.model.Params().Delete("system")),
 		Caller:   &caller,
 		Continue: t.assistantID != "",
 	})
+	if err == nil {
+		t.filters.Stream(ctx, resp)
+	}
+	return resp, err
 }
 
 func (e *Engine) applyControls(_ context.Context, t *Turn) error {

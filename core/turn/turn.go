@@ -8,6 +8,7 @@ import (
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/models"
@@ -51,6 +52,9 @@ type Turn struct {
 	em              *emitter
 	titled          chan struct{} // closed once the first title has been made; nil for chats that have one
 	onlyFollowUps   bool          // another model's turn does title and tags
+	filterIDs       []string      // filters that the request switches on
+	filters         *filter.Filters
+	finishReason    string // of the answer
 }
 
 // errNoModel is the answer for models that are unknown and for those that are not granted.
@@ -183,9 +187,10 @@ func (e *Engine) parseChat(t *Turn) {
 		return s
 	}
 	t.assistantID, t.regenerationID, t.session, t.folderID = pop("assistant_message_id"), pop("regeneration_message_id"), pop("session_id"), pop("folder_id")
-	for _, name := range []string{"tool_servers", "automation_id", "filter_ids"} {
+	for _, name := range []string{"tool_servers", "automation_id"} {
 		f.Pop(name)
 	}
+	t.filterIDs = f.Pop("filter_ids").Texts()
 	t.files, t.features, t.variables = f.Get("files"), f.Get("features"), f.Get("variables")
 	if t.isNew {
 		t.chatID = store.NewID()

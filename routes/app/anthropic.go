@@ -12,6 +12,7 @@ import (
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/llm/anthropic"
 	"github.com/galleychat/galley/core/models"
+	proxy "github.com/galleychat/galley/core/relay"
 	"github.com/galleychat/galley/core/turn"
 	"github.com/galleychat/galley/core/web"
 )
@@ -184,6 +185,9 @@ func (m *Module) passMessages(c *web.Call, body jsondoc.Doc, caller *llm.Caller)
 	if err != nil {
 		return nil, err
 	}
+	if err := m.allow(c, body); err != nil {
+		return nil, err
+	}
 	resp, err := m.send(c.Context(), n, "/messages", body.Get("stream").Truthy())
 	if err != nil {
 		return nil, web.Because(http.StatusBadGateway, llm.ServerConnectionError, err)
@@ -204,6 +208,21 @@ func (m *Module) passMessages(c *web.Call, body jsondoc.Doc, caller *llm.Caller)
 		return providerAnswer(llm.NewUpstreamError(resp.StatusCode, resp.Header, answer, false))
 	}
 	return jsondoc.Doc(llm.NewBody(resp.StatusCode, resp.Header, answer).JSON()), nil
+}
+
+// allow asks the filters about a Messages request that keeps its form.
+func (m *Module) allow(c *web.Call, body jsondoc.Doc) error {
+	if m.Filters == nil {
+		return nil
+	}
+	r := proxy.Resolver{Catalog: m.Models, Filters: m.Filters}
+	f := r.FiltersOf(c, body.Text("model"), body)
+	request, err := anthropic.Request(body, nil)
+	if err != nil {
+		return f.Allow(c.Context(), body)
+	}
+	_, err = f.Inlet(c.Context(), request)
+	return err
 }
 
 // counted is the answer of the operations that count tokens.

@@ -11,6 +11,7 @@ import (
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/models"
@@ -63,6 +64,7 @@ type Deps struct {
 	Env       *config.Env
 	Presence  Presence
 	Realtime  turn.Realtime
+	Filters   filter.Set   // may be nil; of the requests that are no turns
 	Log       *slog.Logger // nil: slog.Default
 
 	// FeaturesOff are the features of GET /api/config that are reported as off whatever the settings say.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
 	backend "github.com/galleychat/galley/core/llm/ollama"
@@ -21,6 +22,8 @@ type call struct {
 	stream       bool   // pass the answer on as it comes; else its JSON
 	kind         string // media type of the answer; "" for the server's
 	meta         llm.CallMeta
+	filters      *filter.Filters // of the answer, to a request in OpenAI's form
+	request      jsondoc.Doc     // the one that filters know
 }
 
 // send passes a request on and its answer back.
@@ -32,7 +35,7 @@ func (m *Module) send(c *web.Call, p llm.Connected, out call) (web.Done, error) 
 		if err != nil {
 			return web.Done{}, err
 		}
-		return web.Done{}, web.WriteJSON(c.W, http.StatusOK, d)
+		return web.Done{}, web.WriteJSON(c.W, http.StatusOK, out.filters.Whole(c.Context(), out.request, d))
 	}
 	resp, err := p.Do(c.Context(), out.method, out.path, out.body, true, caller)
 	if err != nil {
@@ -48,7 +51,7 @@ func (m *Module) send(c *web.Call, p llm.Connected, out call) (web.Done, error) 
 	if out.kind != "" {
 		h.Set("Content-Type", out.kind)
 	}
-	return web.Done{}, relay.Response(c, llm.NewRawStream(resp.StatusCode, h, resp.Body))
+	return web.Done{}, relay.Response(c, out.filters.Response(c.Context(), out.request, llm.NewRawStream(resp.StatusCode, h, resp.Body)))
 }
 
 // serving is a server that has a model: the one named by index, which for users must have it, or any.
@@ -239,6 +242,11 @@ func (m *Module) vector(c *web.Call, model string, index *int, body *jsondoc.Obj
 	if err != nil {
 		return web.Done{}, err
 	}
+	if out.stream { // an answer, in contrast to vectors
+		if err := m.relay.Allow(c, model, body.Doc()); err != nil {
+			return web.Done{}, err
+		}
+	}
 	conn := p.Connection()
 	body.Set("model", jsondoc.Text(conn.Upstream(model)))
 	out.method, out.body = http.MethodPost, body.Doc()
@@ -268,7 +276,17 @@ type completion struct {
 	system bool                                      // the model's system prompt is added
 	params func(body, params []byte) ([]byte, error) // puts the model's params in; nil for none
 	out    func(*jsondoc.Obj) call                   // what is sent
+	form   form                                      // how filters see it
 }
+
+// form is how filters see a request.
+type form int
+
+const (
+	otherForm form = iota // in another form than OpenAI's, which they may refuse
+	chatForms             // as a chat completion, which they may change
+	vectors               // not at all
+)
 
 // complete resolves the model of a request and sends it to a server that has it.
 func (m *Module) complete(c *web.Call, index *int, q completion) (web.Done, error) {
@@ -277,6 +295,17 @@ func (m *Module) complete(c *web.Call, index *int, q completion) (web.Done, erro
 	if err != nil {
 		return web.Done{}, err
 	}
+	var filters *filter.Filters
+	switch q.form {
+	case otherForm:
+		err = m.relay.Allow(c, asked, q.body)
+	case chatForms:
+		model, q.body, filters, err = m.relay.Inlet(c, model, q.body)
+	}
+	if err != nil {
+		return web.Done{}, err
+	}
+	request := q.body
 	meta := llm.CallMeta{ModelID: asked, ChatID: q.body.Text("metadata", "chat_id"), MessageID: q.body.Text("metadata", "message_id")}
 	if q.system {
 		q.body = m.relay.Body(ctx, c.Principal, model, q.body)
@@ -298,6 +327,7 @@ func (m *Module) complete(c *web.Call, index *int, q completion) (web.Done, erro
 	body.Set("model", jsondoc.Text(conn.Upstream(model.ID)))
 	out := q.out(body)
 	out.method, out.path, out.body, out.meta = http.MethodPost, q.path, body.Doc(), meta
+	out.filters, out.request = filters, request
 	return m.send(c, p, out)
 }
 
@@ -363,7 +393,7 @@ func (m *Module) openaiChat(c *web.Call, d web.Dict, index *int) (web.Done, erro
 	if _, ps := web.BindDoc[openaiChatForm](d.Doc().Delete("metadata"), nil); len(ps) > 0 {
 		return web.Done{}, relay.Malformed("OpenAIChatCompletionForm", ps)
 	}
-	return m.complete(c, index, completion{path: "/v1/chat/completions", body: withoutNulls(d.Doc()).Doc(), system: true, params: openaiParams, out: streaming})
+	return m.complete(c, index, completion{path: "/v1/chat/completions", body: withoutNulls(d.Doc()).Doc(), system: true, params: openaiParams, out: streaming, form: chatForms})
 }
 
 func (m *Module) openaiEmbeddings(c *web.Call, d web.Dict, index *int) (web.Done, error) {
@@ -373,7 +403,7 @@ func (m *Module) openaiEmbeddings(c *web.Call, d web.Dict, index *int) (web.Done
 	if _, ps := web.BindDoc[openaiEmbeddingsForm](d.Doc().Delete("metadata"), nil); len(ps) > 0 {
 		return web.Done{}, relay.Malformed("OpenAIEmbeddingsForm", ps)
 	}
-	return m.complete(c, index, completion{path: "/v1/embeddings", body: withoutNulls(d.Doc()).Doc(), out: func(*jsondoc.Obj) call { return call{} }})
+	return m.complete(c, index, completion{path: "/v1/embeddings", body: withoutNulls(d.Doc()).Doc(), out: func(*jsondoc.Obj) call { return call{} }, form: vectors})
 }
 
 func (m *Module) messages(c *web.Call, d web.Dict, index *int) (web.Done, error) {

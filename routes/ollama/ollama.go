@@ -14,6 +14,7 @@ import (
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
 	backend "github.com/galleychat/galley/core/llm/ollama"
@@ -30,6 +31,7 @@ type Deps struct {
 	Settings *config.Settings
 	Env      *config.Env
 	Prompts  *prompt.Renderer
+	Filters  filter.Set   // may be nil
 	HTTP     *http.Client // moves model files, which are too large for the Registry's; nil means http.DefaultClient
 }
 
@@ -44,7 +46,7 @@ func New(d Deps) *Module {
 	if d.HTTP == nil {
 		d.HTTP = http.DefaultClient
 	}
-	return &Module{Deps: d, relay: relay.Resolver{Catalog: d.Catalog, Prompts: d.Prompts}}
+	return &Module{Deps: d, relay: relay.Resolver{Catalog: d.Catalog, Prompts: d.Prompts, Filters: d.Filters, NoOutlet: !d.Env.Chat.APIOutlets}}
 }
 
 // Name implements web.Module.

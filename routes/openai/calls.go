@@ -16,6 +16,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/models"
@@ -40,6 +41,10 @@ func (m *Module) chat(c *web.Call, in dictIn) (web.Done, error) {
 	if err != nil {
 		return web.Done{}, err
 	}
+	model, body, filters, err := m.relay.Inlet(c, model, body)
+	if err != nil {
+		return web.Done{}, err
+	}
 	caller := models.CallerOf(c.Principal)
 	target, err := m.Registry.ResolveOf(ctx, llm.KindOpenAI, caller, model.ID)
 	if errors.Is(err, llm.ErrModelNotFound) {
@@ -59,7 +64,7 @@ func (m *Module) chat(c *web.Call, in dictIn) (web.Done, error) {
 	if err != nil {
 		return web.Done{}, relay.Failure(c, err, errNoModel)
 	}
-	return web.Done{}, relay.Response(c, resp)
+	return web.Done{}, relay.Response(c, filters.Response(ctx, body, resp))
 }
 
 type responsesIn struct {
@@ -128,6 +133,9 @@ func (m *Module) responses(c *web.Call, in responsesIn) (web.Done, error) {
 	}
 	p, err := m.serving(c, id)
 	if err != nil {
+		return web.Done{}, err
+	}
+	if err := m.relay.Allow(c, id, jsondoc.Of(in.Body)); err != nil {
 		return web.Done{}, err
 	}
 	conn := p.Connection()
@@ -203,6 +211,10 @@ func (m *Module) passthrough(c *web.Call, _ web.None) (web.Done, error) {
 	if err != nil {
 		return web.Done{}, err
 	}
+	body, filters, err := m.inlet(c, payload, body)
+	if err != nil {
+		return web.Done{}, err
+	}
 	conn := p.Connection()
 	path := "/" + c.R.PathValue("path")
 	switch {
@@ -222,7 +234,33 @@ func (m *Module) passthrough(c *web.Call, _ web.None) (web.Done, error) {
 	if err != nil {
 		return web.Done{}, relay.Unreachable(err)
 	}
-	return web.Done{}, relay.Answer(c, resp)
+	return web.Done{}, relay.FilteredAnswer(c, resp, filters, body)
+}
+
+// inlet has filters look at a request that is passed through, if it asks a model for an answer. One in OpenAI's chat form
+// they may change, but for its model: its connection has been chosen by that.
+func (m *Module) inlet(c *web.Call, payload jsondoc.Doc, body []byte) ([]byte, *filter.Filters, error) {
+	path := c.R.PathValue("path")
+	switch {
+	case m.Filters == nil || payload == nil || strings.HasSuffix(path, "embeddings"):
+		return body, nil, nil
+	case strings.HasSuffix(path, "chat/completions"):
+		f := m.relay.FiltersOf(c, payload.Text("model"), payload)
+		if f == nil {
+			return body, nil, nil
+		}
+		changed, err := f.Inlet(c.Context(), payload)
+		if err != nil {
+			return nil, nil, err
+		}
+		if model := payload.Get("model"); model != nil {
+			changed = changed.Set(model, "model")
+		}
+		return changed, f, nil
+	case payload.Get("messages") == nil && payload.Get("prompt") == nil && payload.Get("input") == nil:
+		return body, nil, nil
+	}
+	return body, nil, m.relay.Allow(c, payload.Text("model"), payload)
 }
 
 // openAIURL is the address that speech is asked of.

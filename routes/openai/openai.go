@@ -12,6 +12,7 @@ import (
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
 	backend "github.com/galleychat/galley/core/llm/openai"
@@ -29,6 +30,7 @@ type Deps struct {
 	Settings *config.Settings
 	Env      *config.Env
 	Prompts  *prompt.Renderer
+	Filters  filter.Set // may be nil
 }
 
 // Module is the tag openai of the API.
@@ -39,7 +41,7 @@ type Module struct {
 
 // New makes the module.
 func New(d Deps) *Module {
-	return &Module{Deps: d, relay: relay.Resolver{Catalog: d.Catalog, Prompts: d.Prompts}}
+	return &Module{Deps: d, relay: relay.Resolver{Catalog: d.Catalog, Prompts: d.Prompts, Filters: d.Filters, NoOutlet: !d.Env.Chat.APIOutlets}}
 }
 
 // Name implements web.Module.
