@@ -46,16 +46,16 @@ type exchange struct {
 }
 
 // frame is what every request goes through: request id, CORS, observer, recovery from panics, log.
-func (r *Router) frame(route *Route, next http.HandlerFunc) http.Handler {
+func (r *Router) frame(o Observer, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(raw http.ResponseWriter, req *http.Request) {
 		x := &exchange{w: response{ResponseWriter: raw, header: raw.Header(), compress: r.o.Compress}}
 		x.ctx = requestContext{Context: req.Context(), id: requestID(req)}
 		x.idHeader[0] = x.ctx.id
 		req = req.WithContext(&x.ctx)
 		var done func(int, int64)
-		if route != nil && route.observer != nil {
+		if o != nil {
 			var ctx context.Context
-			if ctx, done = route.observer.Begin(req); ctx != req.Context() {
+			if ctx, done = o.Begin(req); ctx != req.Context() {
 				req = req.WithContext(ctx)
 			}
 		}
