@@ -234,7 +234,7 @@ func (m *Metrics) HTTP(pattern, method string) *HTTPRoute {
 func (m *Metrics) OwnedHTTP(owner, pattern, method string) *HTTPRoute {
 	if len(pattern) > maxLabelLen {
 		// cut off, it could be the label of another route
-		pattern = fmt.Sprintf("%.*s~%08x", maxLabelLen-9, pattern, crc32.ChecksumIEEE([]byte(pattern)))
+		pattern = fmt.Sprintf("%s~%08x", pattern[:maxLabelLen-9], crc32.ChecksumIEEE([]byte(pattern)))
 	}
 	r := m.HTTP(pattern, method)
 	if r != nil {
