@@ -288,7 +288,7 @@ func TestDynamicRefused(t *testing.T) {
 		t.Error("a route without an owner")
 	}
 	// what leaves something to reach is fine
-	for _, p := range []string{"/p/{rest...}", "/p/{id}/logs", "POST /p/{id}/logs", "GET /p/{id}", "GET /{x}/logs", "GET /p/{x}/{y}", "HEAD /p/x/logs", "POST /metrics", "/metrics",
+	for _, p := range []string{"/p/{rest...}", "/p/{id}/logs", "POST /p/{id}/logs", "GET /p/{id}", "GET /{x}/y/logs", "GET /p/{x}/{y}", "HEAD /p/x/logs", "POST /metrics", "/metrics",
 		"/p/deep/", "GET /p", "HEAD /p/", "GET /p/deep/{id}", "/", "GET /{$}", "/two", "/.well-known/x"} {
 		if err := r.SetDynamic("two", live(p)); err != nil {
 			t.Errorf("%s: %v", p, err)
