@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
@@ -49,7 +50,7 @@ func proxied(t *testing.T, h http.HandlerFunc) handlerFunc {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, FlushInterval: -1}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, FlushInterval: -1, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
 	return func(w http.ResponseWriter, r *http.Request, _ *auth.Principal) { proxy.ServeHTTP(w, r) }
 }
 
@@ -213,16 +214,16 @@ func TestDynamicTrailers(t *testing.T) {
 		w.Header().Set("Trailer", "X-Declared")
 		_, _ = w.Write(body)
 		w.Header().Set("X-Declared", fmt.Sprint(len(body)))
-		w.Header().Set(http.TrailerPrefix+"X-Late", "late "+r.Trailer.Get("X-Sum"))
+		w.Header().Set(http.TrailerPrefix+"X-Late", "late-"+r.Trailer.Get("X-Sum"))
 	}, func(t *testing.T, h handlerFunc) {
 		srv := dynamicServer(t, DynamicRoute{Handler: h}, nil)
 		req := newRequest(t, soon(t), "POST", srv.URL+"/x/y", io.MultiReader(strings.NewReader("text"))) // no length: chunked
 		req.Trailer = http.Header{"X-Sum": {"4"}}
 		res := do(t, req)
 		b, err := io.ReadAll(res.Body)
-		late := "late 4"
+		late := "late-4"
 		if strings.HasSuffix(t.Name(), "proxied") {
-			late = "late " // ReverseProxy drops trailers of requests
+			late = "late-" // ReverseProxy drops trailers of requests
 		}
 		if err != nil || string(b) != "text" || res.Trailer.Get("X-Declared") != "4" || res.Trailer.Get("X-Late") != late {
 			t.Errorf("%q %v %v", b, err, res.Trailer)
