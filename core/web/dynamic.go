@@ -157,6 +157,7 @@ func newDynamicTable(others, added []*dynamicEntry) (*dynamicTable, error) {
 			t.bare[n] = nil
 		}
 	}
+	closeMux(t.mux)
 	for n := range t.bare {
 		mux := http.NewServeMux()
 		for _, e := range t.entries {
@@ -164,6 +165,7 @@ func newDynamicTable(others, added []*dynamicEntry) (*dynamicTable, error) {
 				mux.Handle(e.pattern(), e)
 			}
 		}
+		closeMux(mux)
 		t.bare[n] = mux
 	}
 	return t, nil
@@ -180,9 +182,17 @@ func slashes(p string) int {
 // serve answers a request if a route matches it, and else says false.
 func (t *dynamicTable) serve(w http.ResponseWriter, req *http.Request) bool {
 	mux := t.mux
-	if !hasEntry(mux, req) {
-		// no route, or a redirect where a wider pattern may match
-		if mux = t.bare[strings.Count(req.URL.EscapedPath(), "/")+1]; mux == nil || !hasEntry(mux, req) {
+	h, _ := mux.Handler(req)
+	if _, found := h.(*dynamicEntry); !found {
+		if h == http.Handler(noEntry{}) {
+			return false
+		}
+		// a redirect, where a wider pattern may match
+		if mux = t.bare[strings.Count(req.URL.EscapedPath(), "/")+1]; mux == nil {
+			return false
+		}
+		h, _ = mux.Handler(req)
+		if _, found = h.(*dynamicEntry); !found {
 			return false
 		}
 	}
@@ -190,11 +200,16 @@ func (t *dynamicTable) serve(w http.ResponseWriter, req *http.Request) bool {
 	return true
 }
 
-// hasEntry says whether the mux has a route for a request, and not an answer of its own.
-func hasEntry(mux *http.ServeMux, req *http.Request) bool {
-	h, _ := mux.Handler(req)
-	_, ok := h.(*dynamicEntry)
-	return ok
+// noEntry stands in the muxes of a table for what no entry matches, so that ServeMux need not find out which methods
+// there are.
+type noEntry struct{}
+
+// ServeHTTP implements http.Handler.
+func (noEntry) ServeHTTP(http.ResponseWriter, *http.Request) {}
+
+// closeMux has a mux answer with noEntry where it has nothing else.
+func closeMux(mux *http.ServeMux) {
+	_ = catch(func() { mux.Handle("/", noEntry{}) }) // unless an entry matches everything
 }
 
 // serveMiss answers what no built-in route matches.

@@ -22,7 +22,7 @@ func TestDynamicOpenAPI(t *testing.T) {
 		{Method: "POST", Path: "/c/{id}/made", Level: auth.Verified, Summary: "Make", Schema: schema, Handler: h},
 	})
 	set(t, r, "plugin:a", []DynamicRoute{
-		{Method: "GET", Path: "/a/{rest}/tree/", Handler: h},
+		{Method: "GET", Path: "/t/{rest}/tree/", Handler: h},
 		{Path: "/a/end/{$}", Handler: h},
 		{Method: "HEAD", Path: "/a/all/{path...}", Handler: h},
 		{Method: "PROPFIND", Path: "/a/all/{path...}", Handler: h},
@@ -51,7 +51,7 @@ func TestDynamicOpenAPI(t *testing.T) {
 		{[]string{"paths", "/c/{id}/made", "post"}, `{"tags":["plugin:b"],"summary":"Make","operationId":"post_c__id__made","parameters":[{"name":"id","in":"path","required":true,"schema":{"type":"integer"}},` +
 			`{"name":"q","in":"query","schema":{"type":"number","maximum":null}}],"description":"of the schema","deprecated":true,"requestBody":{"content":{"text/plain":{}}},` +
 			`"responses":{"201":{"description":"Made"},"401":{"description":"Own"}},"security":[{"bearer":[]},{"cookie":[]}],"x-level":"verified"}`},
-		{[]string{"paths", "/a/{rest}/tree/{rest2}", "get"}, `{"tags":["plugin:a"],"operationId":"get_a__rest__tree__rest2","parameters":[{"name":"rest","in":"path",` + text + `,{"name":"rest2","in":"path",` + rest + `],"responses":` + ok + `}`},
+		{[]string{"paths", "/t/{rest}/tree/{rest2}", "get"}, `{"tags":["plugin:a"],"operationId":"get_t__rest__tree__rest2","parameters":[{"name":"rest","in":"path",` + text + `,{"name":"rest2","in":"path",` + rest + `],"responses":` + ok + `}`},
 		{[]string{"paths", "/a/end/", "delete"}, `{"tags":["plugin:a"],"operationId":"delete_a_end_root","responses":` + ok + `}`},
 		{[]string{"paths", "/p/{id}/logs", "put", "tags"}, `["plugin:a"]`},
 		{[]string{"paths", "/p/{id}/logs", "get", "tags"}, `["patterns"]`},
