@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/obs"
 	"github.com/galleychat/galley/core/store"
@@ -55,15 +56,37 @@ func (a *App) observeRoute() func(method, pattern string) web.Observer {
 	}
 }
 
+// observeDynamic is observeRoute for the routes of plugins.
+func (a *App) observeDynamic() func(owner, method, pattern string) web.Observer {
+	if a.Obs.Metrics == nil && a.Obs.Tracer == nil {
+		return nil
+	}
+	return func(owner, method, pattern string) web.Observer {
+		return &routeObserver{series: a.Obs.Metrics.OwnedHTTP(owner, pattern, method), tracer: a.Obs.Tracer, name: pattern, owner: owner}
+	}
+}
+
 type routeObserver struct {
 	series *obs.HTTPRoute
 	tracer *obs.Tracer
 	name   string
+	owner  string // of a route that can go again
+}
+
+// Forget implements web.Forgetter.
+func (o *routeObserver) Forget() { o.series.Forget() }
+
+// permit says whether a caller has a permission that a route of a plugin asks for.
+func (a *App) permit(ctx context.Context, p *auth.Principal, permission string) (bool, error) {
+	return a.Access.HasOrAdmin(ctx, p.User, permission)
 }
 
 // Begin implements web.Observer.
 func (o *routeObserver) Begin(r *http.Request) (context.Context, func(status int, written int64)) {
 	ctx, span := o.tracer.Server(r, o.name)
+	if o.owner != "" {
+		span.SetString("galley.route.owner", o.owner)
+	}
 	o.series.Start()
 	begin, in := time.Now(), r.ContentLength
 	return ctx, func(status int, written int64) {

@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"database/sql"
 	"fmt"
+	"hash/crc32"
 	"net/http"
 	"runtime"
 	"strings"
@@ -37,6 +38,7 @@ type Metrics struct {
 	httpInFlight  prometheus.Gauge
 	requestBytes  *prometheus.CounterVec
 	responseBytes *prometheus.CounterVec
+	routeInfo     *prometheus.GaugeVec
 
 	llm llmVecs
 
@@ -60,6 +62,9 @@ func newMetrics(maxModels int, version, revision string) *Metrics {
 	m.httpInFlight = gauge("galley_http_requests_in_flight", "HTTP requests being served.")
 	m.requestBytes = counterVec("galley_http_request_bytes_total", "Bytes of HTTP request bodies read.", route...)
 	m.responseBytes = counterVec("galley_http_response_bytes_total", "Bytes of HTTP response bodies written.", route...)
+	m.routeInfo = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "galley_http_route_info", Help: "Always 1, for each route that can go again; owner tells whose it is, a plugin's.",
+	}, append(route, "owner"))
 	m.turnsInFlight = gauge("galley_turns_in_flight", "Chat turns being worked on.")
 	m.turns = prometheus.NewCounter(prometheus.CounterOpts{Name: "galley_turns_total", Help: "Chat turns started."})
 	m.exportFailures = counterVec("galley_telemetry_export_failures_total",
@@ -75,7 +80,7 @@ func newMetrics(maxModels int, version, revision string) *Metrics {
 		Name: "galley_socket_connections", Help: "Socket.IO clients connected.",
 	}, m.socketCount)
 
-	m.reg.MustRegister(m.httpRequests, m.httpDuration, m.httpInFlight, m.requestBytes, m.responseBytes,
+	m.reg.MustRegister(m.httpRequests, m.httpDuration, m.httpInFlight, m.requestBytes, m.responseBytes, m.routeInfo,
 		m.turnsInFlight, m.turns, m.exportFailures, build, sockets,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.llm.init(m.reg, maxModels)
@@ -198,13 +203,16 @@ func (m *Metrics) exportFailed(signal string) {
 
 // HTTPRoute holds the series of one route. A nil *HTTPRoute records nothing.
 type HTTPRoute struct {
-	m             *Metrics
-	route, method string
+	m                    *Metrics
+	route, method, owner string
 
 	once     sync.Once // makes the three below
 	duration prometheus.Observer
 	in, out  prometheus.Counter
 	statuses [len(commonStatuses)]atomic.Pointer[prometheus.Counter]
+
+	mu   sync.Mutex // held where series are made and dropped
+	gone bool       // no series are made any more
 }
 
 // HTTP returns the series of the route with this pattern, for instance
@@ -221,6 +229,38 @@ func (m *Metrics) HTTP(pattern, method string) *HTTPRoute {
 	return &HTTPRoute{m: m, route: label(pattern), method: label(strings.ToUpper(method))}
 }
 
+// OwnedHTTP is HTTP for a route that can go again: that of a plugin. While it is
+// there galley_http_route_info tells whose it is. Call Forget once when it goes.
+func (m *Metrics) OwnedHTTP(owner, pattern, method string) *HTTPRoute {
+	if len(pattern) > maxLabelLen {
+		// cut off, it could be the label of another route
+		pattern = fmt.Sprintf("%s~%08x", pattern[:maxLabelLen-9], crc32.ChecksumIEEE([]byte(pattern)))
+	}
+	r := m.HTTP(pattern, method)
+	if r != nil {
+		r.owner = label(owner)
+		m.routeInfo.WithLabelValues(r.route, r.method, r.owner).Set(1)
+	}
+	return r
+}
+
+// Forget drops the series of a route. Requests on it that are still running are
+// counted in no series when they end.
+func (r *HTTPRoute) Forget() {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gone = true
+	labels := prometheus.Labels{"route": r.route, "method": r.method}
+	r.m.routeInfo.DeletePartialMatch(labels)
+	r.m.httpRequests.DeletePartialMatch(labels)
+	r.m.httpDuration.DeletePartialMatch(labels)
+	r.m.requestBytes.DeletePartialMatch(labels)
+	r.m.responseBytes.DeletePartialMatch(labels)
+}
+
 // Start counts a request as in flight; call Done once for it.
 func (r *HTTPRoute) Start() {
 	if r != nil {
@@ -235,10 +275,14 @@ func (r *HTTPRoute) Done(status int, took time.Duration, bytesIn, bytesOut int64
 	if r == nil {
 		return
 	}
-	r.once.Do(r.resolve)
 	r.m.httpInFlight.Dec()
+	r.once.Do(r.resolve)
+	requests := r.counter(status)
+	if r.duration == nil || requests == nil {
+		return
+	}
 	r.duration.Observe(took.Seconds())
-	r.counter(status).Inc()
+	requests.Inc()
 	if bytesIn > 0 {
 		r.in.Add(float64(bytesIn))
 	}
@@ -247,22 +291,35 @@ func (r *HTTPRoute) Done(status int, took time.Duration, bytesIn, bytesOut int64
 	}
 }
 
+// resolve makes the series, unless the route has gone.
 func (r *HTTPRoute) resolve() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.gone {
+		return
+	}
 	r.duration = r.m.httpDuration.WithLabelValues(r.route, r.method)
 	r.in = r.m.requestBytes.WithLabelValues(r.route, r.method)
 	r.out = r.m.responseBytes.WithLabelValues(r.route, r.method)
 }
 
+// counter is the series of a status, nil if the route has gone and never answered with it.
 func (r *HTTPRoute) counter(status int) prometheus.Counter {
 	slot := statusSlot(status)
-	if slot < 0 {
-		return r.m.httpRequests.WithLabelValues(r.route, r.method, statusLabel(status))
+	if slot >= 0 {
+		if c := r.statuses[slot].Load(); c != nil {
+			return *c
+		}
 	}
-	if c := r.statuses[slot].Load(); c != nil {
-		return *c
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.gone {
+		return nil
 	}
 	c := r.m.httpRequests.WithLabelValues(r.route, r.method, statusLabel(status))
-	r.statuses[slot].Store(&c)
+	if slot >= 0 {
+		r.statuses[slot].Store(&c)
+	}
 	return c
 }
 

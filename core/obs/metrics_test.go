@@ -217,3 +217,46 @@ func BenchmarkHTTPRouteDone(b *testing.B) {
 		r.Done(200, time.Millisecond, 1, 2)
 	}
 }
+
+// TestOwnedRoute has a route go: its series go, and requests that end later bring none back.
+func TestOwnedRoute(t *testing.T) {
+	m := newMetrics(10, "", "")
+	stays := m.HTTP("/x/{id}", "POST")
+	stays.Start()
+	stays.Done(200, time.Millisecond, 1, 1)
+	r := m.OwnedHTTP("plugin:hello", "/x/{id}", "")
+	for range 3 {
+		r.Start()
+	}
+	r.Done(200, time.Millisecond, 3, 4)
+	_, text := scrape(t, m.Handler(""))
+	wantLines(t, text, `galley_http_route_info{method="ANY",owner="plugin:hello",route="/x/{id}"} 1`,
+		`galley_http_requests_total{method="ANY",route="/x/{id}",status="200"} 1`)
+	long := strings.Repeat("/segment", 30)
+	for _, end := range []string{"/a", "/b"} {
+		m.OwnedHTTP("plugin:long", long+end, "GET")
+	}
+	r.Forget()
+	r.Done(200, time.Millisecond, 3, 4)
+	r.Done(500, time.Millisecond, 3, 4)
+	late := m.OwnedHTTP("plugin:hello", "/late", "GET")
+	late.Start()
+	late.Forget()
+	late.Done(200, time.Millisecond, 3, 4)
+	(*Metrics)(nil).OwnedHTTP("o", "/x", "GET").Forget()
+	_, text = scrape(t, m.Handler(""))
+	wantLines(t, text, `galley_http_requests_total{method="POST",route="/x/{id}",status="200"} 1`, `galley_http_requests_in_flight 0`)
+	for _, gone := range []string{`"ANY"`, "/late", "plugin:hello"} {
+		if strings.Contains(text, gone) {
+			t.Errorf("%s is still there", gone)
+		}
+	}
+	if n := strings.Count(text, `owner="plugin:long"`); n != 2 {
+		t.Errorf("%d long routes", n)
+	}
+	again := m.OwnedHTTP("plugin:hello", "/x/{id}", "")
+	again.Start()
+	again.Done(404, time.Millisecond, 0, 0)
+	_, text = scrape(t, m.Handler(""))
+	wantLines(t, text, `galley_http_requests_total{method="ANY",route="/x/{id}",status="404"} 1`)
+}

@@ -25,43 +25,41 @@ func RequestID(ctx context.Context) string {
 	return id
 }
 
-// requestContext is a request's context with its id.
+// requestContext is a request's context with its id, as the values of a header.
 type requestContext struct {
 	context.Context
-	id string
+	id [1]string
 }
 
 func (c *requestContext) Value(key any) any {
 	if key == keyRequestID {
-		return c.id
+		return c.id[0]
 	}
 	return c.Context.Value(key)
 }
 
 // exchange is all that a request needs, so that it takes one piece of memory.
 type exchange struct {
-	w        response
-	ctx      requestContext
-	idHeader [1]string
+	w   response
+	ctx requestContext
 }
 
 // frame is what every request goes through: request id, CORS, observer, recovery from panics, log.
-func (r *Router) frame(route *Route, next http.HandlerFunc) http.Handler {
+func (r *Router) frame(o Observer, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(raw http.ResponseWriter, req *http.Request) {
 		x := &exchange{w: response{ResponseWriter: raw, header: raw.Header(), compress: r.o.Compress}}
-		x.ctx = requestContext{Context: req.Context(), id: requestID(req)}
-		x.idHeader[0] = x.ctx.id
+		x.ctx = requestContext{Context: req.Context(), id: [1]string{requestID(req)}}
 		req = req.WithContext(&x.ctx)
 		var done func(int, int64)
-		if route != nil && route.observer != nil {
+		if o != nil {
 			var ctx context.Context
-			if ctx, done = route.observer.Begin(req); ctx != req.Context() {
+			if ctx, done = o.Begin(req); ctx != req.Context() {
 				req = req.WithContext(ctx)
 			}
 		}
 		w := &x.w
 		w.req = req
-		w.header["X-Request-Id"] = x.idHeader[:]
+		w.header["X-Request-Id"] = x.ctx.id[:]
 		w.fix(r.o.Headers)
 		debugging := r.o.Logger.Enabled(req.Context(), slog.LevelDebug)
 		var start time.Time
@@ -84,7 +82,7 @@ func (r *Router) frame(route *Route, next http.HandlerFunc) http.Handler {
 			}
 			if debugging {
 				r.o.Logger.DebugContext(req.Context(), "request", "method", req.Method, "path", req.URL.Path, "status", w.status, "bytes", w.written,
-					"duration", time.Since(start), "request_id", x.ctx.id)
+					"duration", time.Since(start), "request_id", x.ctx.id[0])
 			}
 			if broken {
 				panic(http.ErrAbortHandler) // the connection breaks, so that nobody takes the answer for whole

@@ -2,7 +2,6 @@ package web
 
 import (
 	"bytes"
-	"net/http"
 	"reflect"
 	"runtime"
 	"slices"
@@ -19,27 +18,18 @@ func (r *Router) OpenAPI() []byte {
 	s := newSchemas()
 	s.docs["HTTPValidationError"] = validationSchema
 	s.order = append(s.order, "HTTPValidationError")
-	var paths []string
-	byPath := map[string][]*Route{}
-	var tags []jsondoc.Doc
-	seen := map[string]bool{}
-	for _, route := range r.routes {
-		p := openPath(route.Path)
-		if byPath[p] == nil {
-			paths = append(paths, p)
-		}
-		byPath[p] = append(byPath[p], route)
-		if !seen[route.Module] {
-			seen[route.Module] = true
-			tags = append(tags, jsondoc.Object("name", jsondoc.Text(route.Module)))
-		}
-	}
 	ids := map[string]bool{}
+	all := newOperations()
+	for _, route := range r.routes {
+		all.tag(route.Module)
+		all.add(openPath(route.Path), route.Method, func() jsondoc.Doc { return s.operation(route, ids) })
+	}
+	all.dynamic(r.dynamicEntries(), ids)
 	var items jsondoc.Builder
-	for _, p := range paths {
+	for _, p := range all.paths {
 		var item jsondoc.Builder
-		for _, route := range byPath[p] {
-			item.Raw(strings.ToLower(route.Method), s.operation(route, ids))
+		for _, op := range all.byPath[p] {
+			item.Raw(strings.ToLower(op.method), op.doc())
 		}
 		items.Raw(p, item.Done())
 	}
@@ -57,7 +47,7 @@ func (r *Router) OpenAPI() []byte {
 	doc.Raw("info", info.Done())
 	doc.Raw("paths", items.Done())
 	doc.Raw("components", components.Done())
-	doc.Raw("tags", jsondoc.Array(tags...))
+	doc.Raw("tags", jsondoc.Array(all.tags...))
 	return doc.Done()
 }
 
@@ -67,8 +57,16 @@ var (
 	validationSchema = jsondoc.Doc(`{"type":"object","properties":{"detail":{"type":"array","items":{"type":"object","properties":{` +
 		`"type":{"type":"string"},"loc":{"type":"array","items":{"anyOf":[{"type":"string"},{"type":"integer"}]}},"msg":{"type":"string"},"input":{},"ctx":{"type":"object"}},` +
 		`"required":["type","loc","msg","input"]}}}}`)
+	responseOK   = jsondoc.Object("description", jsondoc.Text("Successful response"))
 	errorContent = jsondoc.Doc(`{"application/json":{"schema":{"type":"object","properties":{"detail":{}}}}}`)
 )
+
+const textRefused = "No or no valid credentials, or not enough rights"
+
+// refusal is an answer with an error.
+func refusal(text string) jsondoc.Doc {
+	return jsondoc.Object("description", jsondoc.Text(text)).Set(errorContent, "content")
+}
 
 // openPath is a path as OpenAPI writes it.
 func openPath(p string) string { return strings.ReplaceAll(p, ":path}", "}") }
@@ -80,7 +78,7 @@ func (s *schemas) operation(route *Route, ids map[string]bool) jsondoc.Doc {
 	if summary := e.summary(); summary != "" {
 		op.Add("summary", summary)
 	}
-	op.Add("operationId", operationID(route, ids))
+	op.Add("operationId", operationID(route.Method, openPath(route.Path), ids))
 	if len(e.in.params) > 0 {
 		op.Raw("parameters", s.parameters(e.in.params))
 	}
@@ -88,26 +86,31 @@ func (s *schemas) operation(route *Route, ids map[string]bool) jsondoc.Doc {
 		op.Raw("requestBody", body)
 	}
 	op.Raw("responses", s.responses(e))
-	switch route.Level {
+	describeLevel(&op, route.Level)
+	return op.Done()
+}
+
+// describeLevel says who may call.
+func describeLevel(op *jsondoc.Builder, level auth.Level) {
+	switch level {
 	case auth.Public:
 	case auth.Optional:
 		op.Raw("security", jsondoc.Doc(`[{"bearer":[]},{"cookie":[]},{}]`))
 	default:
 		op.Raw("security", jsondoc.Doc(`[{"bearer":[]},{"cookie":[]}]`))
-		op.Add("x-level", route.Level.String())
+		op.Add("x-level", level.String())
 	}
-	return op.Done()
 }
 
 // operationID is made of method and path, as FastAPI makes its own.
-func operationID(route *Route, ids map[string]bool) string {
-	base := strings.ToLower(route.Method) + strings.Map(func(c rune) rune {
+func operationID(method, path string, ids map[string]bool) string {
+	base := strings.ToLower(method) + strings.Map(func(c rune) rune {
 		if unicode.IsLetter(c) || unicode.IsDigit(c) {
 			return c
 		}
 		return '_'
-	}, strings.TrimRight(openPath(route.Path), "}"))
-	if strings.HasSuffix(route.Path, "/") {
+	}, strings.TrimRight(path, "}"))
+	if strings.HasSuffix(path, "/") {
 		base += "root"
 	}
 	id := base
@@ -162,18 +165,15 @@ func allOptional(fm *form) bool {
 
 func (s *schemas) responses(e *Endpoint) jsondoc.Doc {
 	var b jsondoc.Builder
-	ok := jsondoc.Object("description", jsondoc.Text("Successful response"))
+	ok := responseOK
 	switch e.out {
 	case nil, reflect.TypeFor[Done](), reflect.TypeFor[Raw](), reflect.TypeFor[*Raw]():
 	default:
 		ok = ok.Set(jsondoc.Object("application/json", jsondoc.Object("schema", s.value(e.out))), "content")
 	}
 	b.Raw("200", ok)
-	refuse := func(status int, text string) {
-		b.Raw(strconv.Itoa(status), jsondoc.Object("description", jsondoc.Text(text)).Set(errorContent, "content"))
-	}
 	if e.Level > auth.Optional {
-		refuse(http.StatusUnauthorized, "No or no valid credentials, or not enough rights")
+		b.Raw("401", refusal(textRefused))
 	}
 	if e.in.params != nil || e.in.body != nil || e.in.form != nil {
 		b.Raw("422", jsondoc.Doc(`{"description":"Validation error","content":{"application/json":{"schema":{"$ref":"#/components/schemas/HTTPValidationError"}}}}`))

@@ -20,8 +20,9 @@ type response struct {
 	compress bool // the router may compress
 	mode     mode
 	gz       *gzip.Writer
-	fixed    http.Header // of every answer
-	held     []byte      // of an answer whose size is not known yet
+	fixed    http.Header  // of every answer
+	held     []byte       // of an answer whose size is not known yet
+	body     *patientBody // of a dynamic route's request, nil for none
 }
 
 type mode uint8

@@ -26,6 +26,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/galleychat/galley/core/auth"
 )
@@ -49,11 +51,15 @@ type Observer interface {
 
 // Options are what a Router needs.
 type Options struct {
-	Auth     Authenticator
-	Logger   *slog.Logger
-	Observe  func(method, pattern string) Observer // nil for none; called once per route at registration
-	Fallback http.Handler                          // answers what no route matches: the frontend
-	MaxBody  int64                                 // bytes of a request body where a route sets no other; 0 means 64 MiB
+	Auth    Authenticator
+	Logger  *slog.Logger
+	Observe func(method, pattern string) Observer // nil for none; called once per route at registration
+	// ObserveDynamic is Observe for the routes of SetDynamic; method is "" for any. See Forgetter.
+	ObserveDynamic func(owner, method, pattern string) Observer
+	// Permit says whether a caller has a permission that a dynamic route asks for; nil: administrators alone have all.
+	Permit   func(ctx context.Context, p *auth.Principal, permission string) (bool, error)
+	Fallback http.Handler // answers what no route matches: the frontend
+	MaxBody  int64        // bytes of a request body where a route sets no other; 0 means 64 MiB
 	// MaxUpload is MaxBody for forms with files; 0 means 1 GiB. UploadDir is where files wait until their request is
 	// answered, best on the file system they will be kept on; "" is the system's folder for temporary files.
 	MaxUpload int64
@@ -66,14 +72,18 @@ type Options struct {
 
 // Router serves the endpoints of its modules and hands everything else to the fallback.
 type Router struct {
-	o       Options
-	mux     *http.ServeMux
-	routes  []*Route
-	bySpec  map[string]*Route
-	wide    map[string]*choice
-	noSlash map[string]bool // paths that exist only with a slash at the end
-	heads   *http.ServeMux  // HEAD: only what is declared for it, unlike ServeMux's rule; nil for none
-	miss    http.Handler
+	o        Options
+	mux      *http.ServeMux
+	routes   []*Route
+	bySpec   map[string]*Route
+	wide     map[string]*choice
+	noSlash  map[string]bool // paths that exist only with a slash at the end
+	heads    *http.ServeMux  // HEAD: only what is declared for it, unlike ServeMux's rule; nil for none
+	miss     http.Handler    // dynamic routes, then the fallback
+	fallback http.Handler    // framed
+
+	dynamic   atomic.Pointer[dynamicTable] // nil while there are none
+	dynamicMu sync.Mutex                   // held by changes of dynamic
 
 	patterns  []string // all that the muxes have
 	anyOrigin bool
@@ -106,7 +116,8 @@ func New(o Options) *Router {
 	}
 	r := &Router{o: o, mux: http.NewServeMux(), bySpec: map[string]*Route{}, wide: map[string]*choice{}, noSlash: map[string]bool{},
 		anyOrigin: slices.Contains(o.CORS, "*")}
-	r.miss = r.frame(nil, o.Fallback.ServeHTTP)
+	r.fallback = r.frame(nil, o.Fallback.ServeHTTP)
+	r.miss = http.HandlerFunc(r.serveMiss)
 	return r
 }
 
@@ -281,7 +292,7 @@ func (r *Router) register(en entry) {
 	if strings.HasSuffix(route.Path, "/") && !strings.Contains(route.Path, "{") {
 		r.noSlash[strings.TrimSuffix(route.Path, "/")] = true
 	}
-	h := r.frame(route, route.Endpoint.handler(r, route, en.errors))
+	h := r.frame(route.observer, route.Endpoint.handler(r, route, en.errors))
 	if en.wide == "" {
 		r.handle(en.pattern(), h)
 		return
@@ -359,7 +370,9 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	switch {
 	// ServeMux would redirect these; the reference's answer to each is the frontend's
-	case p == "" || p[0] != '/' || !clean(sent), len(r.noSlash) > 0 && r.noSlash[p]:
+	case p == "" || p[0] != '/' || !clean(sent):
+		r.fallback.ServeHTTP(w, req)
+	case len(r.noSlash) > 0 && r.noSlash[p]:
 		r.miss.ServeHTTP(w, req)
 	case req.Method == http.MethodHead:
 		r.serveHead(w, req)
