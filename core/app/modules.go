@@ -17,6 +17,7 @@ import (
 	"github.com/galleychat/galley/routes/models"
 	"github.com/galleychat/galley/routes/ollama"
 	"github.com/galleychat/galley/routes/openai"
+	"github.com/galleychat/galley/routes/pipelines"
 	unbuilt "github.com/galleychat/galley/routes/quiet"
 	"github.com/galleychat/galley/routes/search"
 	"github.com/galleychat/galley/routes/tasks"
@@ -30,7 +31,7 @@ type mounted struct {
 }
 
 // built are the tags of the API that modules serve; package quiet answers for the others.
-var built = []string{"auths", "users", "groups", "chats", "folders", "models", "openai", "ollama", "tasks", "configs", "files", "search"}
+var built = []string{"auths", "users", "groups", "chats", "folders", "models", "openai", "ollama", "tasks", "configs", "files", "search", "pipelines"}
 
 // modules makes all modules of the API. A module that is a Starter, Runner, Drainer or Stopper takes part in the life of
 // the process; other parts that do are appended to a.parts here.
@@ -62,6 +63,7 @@ func (a *App) modules() ([]mounted, error) {
 		{v1 + "models", models.New(models.Deps{DB: a.DB, Catalog: a.Models, Access: a.Access, Settings: a.Settings, Env: a.Env, Files: modelFiles{a, uploads}})},
 		{"/openai", openai.New(openai.Deps{Registry: a.LLM, Catalog: a.Models, Access: a.Access, Settings: a.Settings, Env: a.Env, Prompts: a.Prompts, Filters: a.Filters})},
 		{"/ollama", ollama.New(ollama.Deps{Registry: a.LLM, Catalog: a.Models, Settings: a.Settings, Env: a.Env, Prompts: a.Prompts, Filters: a.Filters})},
+		{v1 + "pipelines", pipelines.New(pipelines.Deps{Registry: a.LLM, Settings: a.Settings, Log: a.Log})},
 		{v1 + "search", search.New(search.Deps{Store: found.New(a.DB, a.Chats), Grants: a.Access, Settings: a.Settings})},
 		{v1 + "files", uploaded},
 		{v1 + "retrieval", uploaded.Retrieval()},

@@ -139,6 +139,11 @@ type Outgoing struct {
 	Header http.Header
 	Body   []byte // nil: none
 	Stream bool   // the answer is read piece by piece: the idle limit applies
+
+	// Content, if set, is the body instead of Body, Size bytes that are read as they are sent. It may be called more than
+	// once, for a request that is sent again.
+	Content func() io.Reader
+	Size    int64
 }
 
 var errIdle = errors.New("llm: the provider has sent nothing for too long")
@@ -158,13 +163,20 @@ func (c *Client) Send(ctx context.Context, out Outgoing) (*http.Response, error)
 		cancel(cause)
 	}
 	var body io.Reader
-	if out.Body != nil {
+	switch {
+	case out.Content != nil:
+		body = out.Content()
+	case out.Body != nil:
 		body = bytes.NewReader(out.Body)
 	}
 	req, err := http.NewRequestWithContext(ctx, out.Method, out.URL, body)
 	if err != nil {
 		stop(nil)
 		return nil, err
+	}
+	if out.Content != nil {
+		req.ContentLength = out.Size
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(out.Content()), nil }
 	}
 	if out.Header != nil {
 		req.Header = out.Header

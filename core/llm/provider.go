@@ -30,6 +30,12 @@ type Connected interface {
 	Do(ctx context.Context, method, path string, body []byte, stream bool, caller *Caller) (*http.Response, error)
 }
 
+// PipelinesServer is implemented by connections whose server may be a pipelines server of Open WebUI.
+type PipelinesServer interface {
+	// Pipelines reports whether the server's last model list said so.
+	Pipelines() bool
+}
+
 // Request is one chat completion request.
 type Request struct {
 	Model  string         // the provider's own name of the model; it replaces "model" in Body

@@ -150,7 +150,7 @@ func openPostgres(address, dsn string, o Options) (*DB, error) {
 
 func newPool(db *sql.DB) *pool { return &pool{db: db, stmts: map[string]*sql.Stmt{}} }
 
-// prepare makes the tables in an empty database and refuses one of another version.
+// prepare makes the tables in an empty database, refuses one of another version, and brings Galley's own tables up to date.
 func (db *DB) prepare(ctx context.Context) error {
 	if db.dialect == SQLite {
 		// A file that is not a database is told here, by the writer, whose pragmas create the file.
@@ -165,31 +165,39 @@ func (db *DB) prepare(ctx context.Context) error {
 				return err
 			}
 		}
-		names, err := tableNames(ctx, tx)
-		if err != nil {
-			return fmt.Errorf("read tables: %w", err)
+		if err := prepareReference(ctx, tx); err != nil {
+			return err
 		}
-		if names["alembic_version"] {
-			var have string
-			switch err := tx.tx.QueryRowContext(ctx, "SELECT version_num FROM alembic_version").Scan(&have); {
-			case err != nil && !errors.Is(err, sql.ErrNoRows):
-				return err
-			case have == Head:
-				return nil
-			}
-			return fmt.Errorf("%w: its Alembic revision is %q, this Galley serves %s (Open WebUI 0.12.4); start Open WebUI 0.12.4 once on it to migrate an older one; nothing was changed", ErrForeign, have, Head)
-		}
-		for _, ours := range []string{"user", "chat", "auth", "config"} {
-			if names[ours] {
-				return fmt.Errorf("%w: it has a table %q but no alembic_version; nothing was changed", ErrForeign, ours)
-			}
-		}
-		if _, err := tx.tx.ExecContext(ctx, db.dialect.Pick(sqliteSchema, postgresSchema)); err != nil {
-			return fmt.Errorf("make tables: %w", err)
-		}
-		_, err = tx.tx.ExecContext(ctx, "INSERT INTO alembic_version (version_num) VALUES ('"+Head+"')")
-		return err
+		return migrateOwn(ctx, tx)
 	})
+}
+
+// prepareReference sees to the reference's tables.
+func prepareReference(ctx context.Context, tx *Tx) error {
+	names, err := tableNames(ctx, tx)
+	if err != nil {
+		return fmt.Errorf("read tables: %w", err)
+	}
+	if names["alembic_version"] {
+		var have string
+		switch err := tx.tx.QueryRowContext(ctx, "SELECT version_num FROM alembic_version").Scan(&have); {
+		case err != nil && !errors.Is(err, sql.ErrNoRows):
+			return err
+		case have == Head:
+			return nil
+		}
+		return fmt.Errorf("%w: its Alembic revision is %q, this Galley serves %s (Open WebUI 0.12.4); start Open WebUI 0.12.4 once on it to migrate an older one; nothing was changed", ErrForeign, have, Head)
+	}
+	for _, ours := range []string{"user", "chat", "auth", "config"} {
+		if names[ours] {
+			return fmt.Errorf("%w: it has a table %q but no alembic_version; nothing was changed", ErrForeign, ours)
+		}
+	}
+	if _, err := tx.tx.ExecContext(ctx, tx.Dialect().Pick(sqliteSchema, postgresSchema)); err != nil {
+		return fmt.Errorf("make tables: %w", err)
+	}
+	_, err = tx.tx.ExecContext(ctx, "INSERT INTO alembic_version (version_num) VALUES ('"+Head+"')")
+	return err
 }
 
 func tableNames(ctx context.Context, tx *Tx) (map[string]bool, error) {

@@ -1,8 +1,9 @@
 // Package store opens Galley's database and gives the rest of the server one way to talk to it.
 //
 // The tables are those of Open WebUI at Alembic head [Head] (schema/sqlite.sql and schema/postgres.sql), so that a
-// database made by Galley is one the reference opens, and the other way round. SQL is written once, with $1
-// placeholders, which SQLite and Postgres both take; what differs goes through [Dialect].
+// database made by Galley is one the reference opens, and the other way round. Galley's own tables, galley_*, stand
+// beside them (schema/galley). SQL is written once, with $1 placeholders, which SQLite and Postgres both take; what
+// differs goes through [Dialect].
 //
 // SQLite has two pools: one connection that writes (BEGIN IMMEDIATE, so that a lock is never upgraded) and a few that
 // read a WAL snapshot. Postgres has one pool for both. Statements are prepared once per connection and kept.
@@ -193,6 +194,15 @@ func (db *DB) Exec(ctx context.Context, text string, args ...any) (sql.Result, e
 	}
 	done(err)
 	return res, wrap(err)
+}
+
+// Returning runs one statement that writes and gives a row back, as a transaction of its own, and scans the row into dest;
+// ErrNotFound where it gave none.
+func (db *DB) Returning(ctx context.Context, text string, args, dest []any) error {
+	if db.batch == nil {
+		return db.QueryRow(ctx, text, args...).Scan(dest...)
+	}
+	return db.batch.do(ctx, func(tx *Tx) error { return tx.QueryRow(ctx, text, args...).Scan(dest...) })
 }
 
 // Tx runs f in a write transaction: committed when f returns nil, else rolled back. On SQLite it is the only writer

@@ -157,3 +157,75 @@ func TestIn(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// TestOwnTables: they are made beside the reference's, also in a database that has only those, once, and whoever opens it.
+func TestOwnTables(t *testing.T) {
+	for name, address := range map[string]func(testing.TB) string{
+		"sqlite":   func(t testing.TB) string { return "sqlite:///" + filepath.Join(t.TempDir(), "w.db") },
+		"postgres": storetest.PostgresURL,
+	} {
+		t.Run(name, func(t *testing.T) {
+			url := address(t)
+			open := func(t *testing.T) *store.DB {
+				db, err := store.Open(ctx, url, store.Options{PoolSize: 4})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = db.Close() })
+				return db
+			}
+			db := open(t)
+			exec := func(text string) {
+				t.Helper()
+				if _, err := db.Exec(ctx, text); err != nil {
+					t.Fatal(err)
+				}
+			}
+			exec("INSERT INTO tag (id, name, user_id) VALUES ('t', 't', 'u')")
+			for _, table := range []string{"plugin", "plugin_version", "plugin_kv", "plugin_usage", "schema"} {
+				exec("DROP TABLE galley_" + table)
+			}
+			var wg sync.WaitGroup
+			for range 4 { // replicas that start together
+				wg.Go(func() {
+					other, err := store.Open(ctx, url, store.Options{PoolSize: 1})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					_ = other.Close()
+				})
+			}
+			wg.Wait()
+			var versions, rows, tags int
+			err := db.QueryRow(ctx, "SELECT (SELECT COUNT(*) FROM galley_schema), (SELECT COUNT(*) FROM galley_plugin_version), (SELECT COUNT(*) FROM tag)").
+				Scan(&versions, &rows, &tags)
+			if err != nil || versions != 1 || rows != 1 || tags != 1 {
+				t.Errorf("%d versions, %d rows, %d tags, %v", versions, rows, tags, err)
+			}
+			exec("UPDATE galley_schema SET version = 1000") // of a newer Galley
+			if err := open(t).QueryRow(ctx, "SELECT MAX(version) FROM galley_schema").Scan(&versions); err != nil || versions != 1000 {
+				t.Errorf("%d, %v", versions, err)
+			}
+		})
+	}
+}
+
+func TestReturning(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		const text = "UPDATE tag SET name = name || $1 WHERE id = $2 RETURNING name"
+		if _, err := db.Exec(ctx, "INSERT INTO tag (id, name, user_id) VALUES ('t', 'a', 'u')"); err != nil {
+			t.Fatal(err)
+		}
+		var name string
+		if err := db.Returning(ctx, text, []any{"b", "t"}, []any{&name}); err != nil || name != "ab" {
+			t.Errorf("%q, %v", name, err)
+		}
+		if err := db.Returning(ctx, text, []any{"b", "none"}, []any{&name}); !errors.Is(err, store.ErrNotFound) {
+			t.Error(err)
+		}
+		if err := db.QueryRow(ctx, "SELECT name FROM tag").Scan(&name); err != nil || name != "ab" {
+			t.Errorf("stored: %q, %v", name, err)
+		}
+	})
+}

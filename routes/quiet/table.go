@@ -92,9 +92,6 @@ var table = []row{
 
 	{"images", auth.Verified, list, "/images/models"}, // the reference names OpenAI's, whatever the switch says
 
-	{"pipelines", auth.Admin, give(`{"data":[]}`), "/pipelines/list"},
-	{"pipelines", auth.Admin, refuse(http.StatusNotFound, "Pipeline not found"), "/pipelines/"},
-
 	{"terminals", auth.Verified, list, "/terminals/"},
 }
 

@@ -70,28 +70,31 @@ func (p *provider) manual(id string) rawjson.Object {
 	}
 }
 
-// ask fetches the server's list.
-func (p *provider) ask(ctx context.Context, caller *llm.Caller) ([]rawjson.Object, error) {
+// ask fetches the server's list and keeps whether it is that of a pipelines server, which a member of its own says.
+func (p *provider) ask(ctx context.Context, caller *llm.Caller) (list []rawjson.Object, err error) {
 	if IsAnthropic(p.conn.URL) {
 		return p.askAnthropic(ctx, caller)
 	}
+	pipelines := false
+	defer func() { p.pipelines.Store(pipelines && err == nil) }()
 	body, err := p.get(ctx, "/models", p.headers(ctx, caller))
 	if err != nil {
 		return nil, err
 	}
-	list := jsontext.Value(body)
-	if rawjson.IsObject(list) {
-		o, err := rawjson.Parse(list)
+	data := jsontext.Value(body)
+	if rawjson.IsObject(data) {
+		o, err := rawjson.Parse(data)
 		if err != nil {
 			return nil, err
 		}
-		if list = o.Get("data"); list == nil {
+		pipelines = o.Has("pipelines")
+		if data = o.Get("data"); data == nil {
 			return nil, fmt.Errorf("openai: no data in the model list: %.200s", body)
 		}
 	}
-	elems, err := rawjson.Elems(list)
+	elems, err := rawjson.Elems(data)
 	if err != nil {
-		return nil, fmt.Errorf("openai: the model list is no array: %.200s", list)
+		return nil, fmt.Errorf("openai: the model list is no array: %.200s", data)
 	}
 	out := make([]rawjson.Object, 0, len(elems))
 	for _, e := range elems {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync/atomic"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -25,11 +26,18 @@ func New(conn llm.Connection, client *llm.Client) llm.Provider {
 }
 
 type provider struct {
-	conn   llm.Connection
-	client *llm.Client
+	conn      llm.Connection
+	client    *llm.Client
+	pipelines atomic.Bool
 }
 
-var _ llm.Connected = (*provider)(nil)
+var (
+	_ llm.Connected       = (*provider)(nil)
+	_ llm.PipelinesServer = (*provider)(nil)
+)
+
+// Pipelines implements [llm.PipelinesServer].
+func (p *provider) Pipelines() bool { return p.pipelines.Load() }
 
 // ID implements [llm.Provider].
 func (p *provider) ID() string { return p.conn.ID() }
