@@ -50,6 +50,9 @@ type Turn struct {
 	messages        []message   // while the request is prepared
 	em              *emitter
 	titled          chan struct{} // closed once the first title has been made; nil for chats that have one
+	toolIDs         []string
+	tools           toolset
+	sources         []jsondoc.Doc // what the question was enriched with, for citations
 	onlyFollowUps   bool          // another model's turn does title and tags
 }
 
@@ -186,6 +189,7 @@ func (e *Engine) parseChat(t *Turn) {
 	for _, name := range []string{"tool_servers", "automation_id", "filter_ids"} {
 		f.Pop(name)
 	}
+	e.parseTools(t)
 	t.files, t.features, t.variables = f.Get("files"), f.Get("features"), f.Get("variables")
 	if t.isNew {
 		t.chatID = store.NewID()
