@@ -18,7 +18,7 @@ func (e *Engine) runTools(ctx context.Context, t *Turn, a *answer) error {
 			return nil
 		}
 		if limit := e.Env.Chat.MaxToolCalls; limit >= 0 && round >= limit {
-			return e.note(ctx, t, errText(fmt.Sprintf("Tool-call limit reached: %d rounds.", limit)))
+			return e.note(ctx, t, errText(fmt.Sprintf("The limit on rounds of tool calls is reached (%d).", limit)))
 		}
 		if err := e.runRound(ctx, t, a, calls); err != nil {
 			return err
