@@ -221,7 +221,7 @@ func TestToolRequests(t *testing.T) {
 		}
 	}
 	if got := next.Get("messages").String(); got != `[{"role":"system","content":"Be kind."},{"role":"user","content":"hello"},`+
-		`{"role":"assistant","content":"I look","tool_calls":[{"function":{"arguments":"{\"a\":1}","name":"add"},"id":"k1","type":"function"}]},`+
+		`{"role":"assistant","content":"I look","tool_calls":[{"id":"k1","type":"function","function":{"name":"add","arguments":"{\"a\":1}"}}]},`+
 		`{"role":"tool","content":"{\"a\":1}","tool_call_id":"k1"}]` {
 		t.Error(got)
 	}
