@@ -21,6 +21,7 @@ import (
 	unbuilt "github.com/galleychat/galley/routes/quiet"
 	"github.com/galleychat/galley/routes/search"
 	"github.com/galleychat/galley/routes/tasks"
+	"github.com/galleychat/galley/routes/tools"
 	"github.com/galleychat/galley/routes/users"
 )
 
@@ -30,8 +31,8 @@ type mounted struct {
 	module web.Module
 }
 
-// built are the tags of the API that modules serve; package quiet answers for the others.
-var built = []string{"auths", "users", "groups", "chats", "folders", "models", "openai", "ollama", "tasks", "configs", "files", "search", "pipelines"}
+// built are the tags of the API that modules serve, and single paths of others; package quiet answers for the rest.
+var built = []string{"auths", "users", "groups", "chats", "folders", "models", "openai", "ollama", "tasks", "configs", "files", "search", "pipelines", "/tools/"}
 
 // modules makes all modules of the API. A module that is a Starter, Runner, Drainer or Stopper takes part in the life of
 // the process; other parts that do are appended to a.parts here.
@@ -73,6 +74,7 @@ func (a *App) modules() ([]mounted, error) {
 		})},
 		{v1 + "evaluations", evaluations.New(evaluations.Deps{Settings: a.Settings})},
 		{v1 + "tasks", tasks.New(tasks.Deps{Tasks: a.Tasks, Settings: a.Settings})},
+		{v1 + "tools", tools.New(tools.Deps{Env: a.Env, Log: a.Log})},
 		{v1[:len(v1)-1], unbuilt.New(unbuilt.Deps{Settings: a.Settings, Built: built})},
 	}, nil
 }

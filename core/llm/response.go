@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm/internal/rawjson"
 )
 
@@ -31,6 +32,7 @@ type Response struct {
 	Header http.Header // headers to pass on, with Content-Type
 	Stream bool        // Server-Sent Events; else a whole body
 
+	lead []byte // SSE text before the provider's
 	body []byte
 	raw  io.ReadCloser // SSE text
 	src  Source        // or events
@@ -71,6 +73,18 @@ func (r *Response) JSON() jsontext.Value {
 		}
 	}
 	return rawjson.Quote(string(r.body))
+}
+
+// Lead puts an event of our own, a JSON object, before those of the provider: as the first event of a stream that is
+// relayed, or as further members of a whole answer that is an object.
+func (r *Response) Lead(event jsontext.Value) {
+	if r.Stream {
+		r.lead = append(append(append(r.lead, "data: "...), event...), "\n\n"...)
+		return
+	}
+	if v := jsondoc.Doc(r.JSON()); v.Kind() == '{' {
+		r.body = v.Merge(jsondoc.Doc(event))
+	}
 }
 
 // Close ends the call. It may be called more than once.
@@ -140,6 +154,11 @@ func (r *Response) Relay(w http.ResponseWriter) error {
 func (r *Response) CopyTo(w io.Writer, flush func() error) (err error) {
 	defer func() { r.finish(err) }()
 	out := relayWriter{w: w, flush: flush, r: r}
+	if len(r.lead) > 0 {
+		if err := out.write(r.lead); err != nil {
+			return err
+		}
+	}
 	if r.src != nil {
 		return r.copyEvents(&out)
 	}

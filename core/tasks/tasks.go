@@ -34,6 +34,7 @@ const (
 	Autocomplete Kind = "autocomplete_generation"
 	Emoji        Kind = "emoji_generation"
 	MoA          Kind = "moa_response_generation" // one answer out of several
+	ToolCalls    Kind = "function_calling"        // which tools to call; the messages are sent as they are
 )
 
 // The uses of [Queries], which are switched on and off apart.
@@ -247,15 +248,18 @@ func Pick(arena *models.Model, all []*models.Model) (*models.Model, bool) {
 
 // body is the request to the model.
 func (r *Runner) body(ctx context.Context, p *auth.Principal, req *Request, m *models.Model, snap *config.Snapshot) jsondoc.Doc {
-	messages := []jsondoc.Doc{message("user", r.prompt(ctx, p, req, snap))}
+	messages := jsondoc.Array(req.Messages...)
+	if req.Kind != ToolCalls {
+		messages = jsondoc.Array(message("user", r.prompt(ctx, p, req, snap)))
+	}
 	if system := m.Params().Text("system"); system != "" {
 		if system = r.Prompts.Render(ctx, p, system, nil, nil); system != "" {
-			messages = []jsondoc.Doc{message("system", system), messages[0]}
+			messages = prompt.AddSystem(messages, system)
 		}
 	}
 	var b jsondoc.Obj
 	b.Set("model", jsondoc.Text(m.ID))
-	b.Set("messages", jsondoc.Array(messages...))
+	b.Set("messages", messages)
 	b.Set("stream", jsondoc.Of(req.Stream))
 	if params := r.params(req.Kind, snap); params != nil {
 		if m.OwnedBy == "ollama" {
@@ -282,7 +286,7 @@ func message(role, content string) jsondoc.Doc {
 // params are the parameters of a task: those in the settings, or what the task itself limits.
 func (r *Runner) params(kind Kind, snap *config.Snapshot) jsondoc.Doc {
 	switch kind {
-	case MoA:
+	case MoA, ToolCalls:
 		return nil
 	case Emoji:
 		return jsondoc.Doc(`{"max_tokens":4}`)

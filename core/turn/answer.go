@@ -437,7 +437,7 @@ func (a *answer) showOthers(last bool) {
 	}
 	a.lastSeen = time.Now()
 	if a.em.watched() {
-		a.em.others("chat:completion", a.wholeWithout())
+		a.em.others("chat:completion", a.wholeShown())
 	}
 }
 
@@ -451,14 +451,20 @@ func (a *answer) close(status string) jsondoc.Doc {
 	}
 	now := time.Now()
 	out := a.output()
+	answered := map[string]bool{}
+	for _, it := range out {
+		if it.kind == "" && it.raw.Text("type") == "function_call_output" {
+			answered[it.raw.Text("call_id")] = true
+		}
+	}
 	for _, it := range out {
 		switch {
 		case it.kind == "reasoning" && it.ended.IsZero() && status == "completed":
 			it.end(now)
 		case it.status == "in_progress" && it.kind == "":
 			it.raw, it.status = it.raw.Set(jsondoc.Text(status), "status"), status
-		case it.status == "in_progress", status == "incomplete" && it.kind == "function_call" && it.status == "completed":
-			it.status = status
+		case it.status == "in_progress", status == "incomplete" && it.kind == "function_call" && it.status == "completed" && !answered[it.callID]:
+			it.status = status // a call counts as completed as soon as its arguments are there
 		}
 	}
 	return outputDoc(out)

@@ -102,6 +102,11 @@ func (s ChatStore) Progress(ctx context.Context, chatID, messageID string, field
 	return s.Chats.Progress(ctx, chatID, messageID, fields)
 }
 
+// SaveEvent implements Store.
+func (s ChatStore) SaveEvent(ctx context.Context, chatID, messageID, kind string, data jsondoc.Doc) error {
+	return s.Chats.SaveEvent(ctx, chatID, messageID, kind, data)
+}
+
 // Message implements Store.
 func (s ChatStore) Message(ctx context.Context, chatID, messageID string) (jsondoc.Doc, error) {
 	m, err := s.Chats.Message(ctx, chatID, messageID)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/filter"
@@ -24,13 +26,14 @@ var errStopped = errors.New("stopped")
 // errUnavailable is the answer while the server stops.
 var errUnavailable = web.Fail(http.StatusServiceUnavailable, "The server is shutting down")
 
-// Deps are what an Engine works with. Folders, Tasks and Prompts may be nil.
+// Deps are what an Engine works with. Folders, Tasks, Prompts and Toolbox may be nil.
 type Deps struct {
 	Models   models.Finder
 	Store    Store
 	Folders  Folders
 	Tasks    Tasks
 	Prompts  Prompts
+	Toolbox  Toolbox
 	Realtime Realtime
 	Filters  filter.Set // may be nil
 	Settings *config.Settings
@@ -116,7 +119,11 @@ func (e *Engine) direct(ctx context.Context, t *Turn) (Result, error) {
 		}
 		return Result{}, badRequest(err)
 	}
+	sources := t.sourcesEvent()
 	if t.chatID == "" || t.messageID == "" {
+		if sources != nil {
+			resp.Lead(jsontext.Value(sources))
+		}
 		return Result{Response: t.outgoing(ctx, resp)}, nil
 	}
 	// The chat keeps the answer, whether or not the program waits for it.
@@ -126,6 +133,9 @@ func (e *Engine) direct(ctx context.Context, t *Turn) (Result, error) {
 	if err != nil {
 		e.failed(t, err)
 		return Result{}, badRequest(err)
+	}
+	if body.Kind() == '{' && sources != nil {
+		body = body.Merge(sources)
 	}
 	return Result{Body: body.Or(jsondoc.Doc("null"))}, nil
 }

@@ -121,6 +121,10 @@ func (m *memory) SetTags(_ context.Context, chatID, _ string, tags []string) err
 	return nil
 }
 
+func (m *memory) SaveEvent(ctx context.Context, chatID, messageID, kind string, data jsondoc.Doc) error {
+	return m.Update(ctx, chatID, messageID, jsondoc.Object("saved "+kind, data), false)
+}
+
 func (m *memory) AddFiles(context.Context, string, string, *users.User, []string) error { return nil }
 
 func (m *memory) Progress(ctx context.Context, chatID, messageID string, fields jsondoc.Doc) error {

@@ -27,7 +27,14 @@ func (e *Engine) answer(ctx context.Context, t *Turn, resp *llm.Response, tk *ta
 			return nil, err
 		}
 	}
-	if err := e.read(ctx, t, resp, a); err != nil {
+	if err := e.tellSources(ctx, t); err != nil {
+		return nil, err
+	}
+	err := e.read(ctx, t, resp, a)
+	if err == nil {
+		err = e.runTools(ctx, t, a)
+	}
+	if err != nil {
 		if errors.Is(context.Cause(ctx), errStopped) {
 			e.stopped(t, a)
 		}
@@ -94,15 +101,23 @@ func (e *Engine) read(ctx context.Context, t *Turn, resp *llm.Response, a *answe
 				return err
 			}
 		}
-		if savedChat(t.chatID) && time.Since(saved) > e.SaveEvery {
+		if time.Since(saved) > e.SaveEvery {
 			saved = time.Now()
-			output, text := a.snapshot()
-			if err := e.Store.Progress(ctx, t.chatID, t.messageID, jsondoc.Object("output", output).Set(jsondoc.Text(text), "content")); err != nil {
-				e.Log.WarnContext(ctx, "an answer in progress was not stored", "chat", t.chatID, "error", err)
-			}
+			e.saveProgress(ctx, t, a)
 		}
 	}
 	return context.Cause(ctx)
+}
+
+// saveProgress stores an answer as far as it has come.
+func (e *Engine) saveProgress(ctx context.Context, t *Turn, a *answer) {
+	if !savedChat(t.chatID) {
+		return
+	}
+	output, text := a.snapshot()
+	if err := e.Store.Progress(ctx, t.chatID, t.messageID, jsondoc.Object("output", output).Set(jsondoc.Text(text), "content")); err != nil {
+		e.Log.WarnContext(ctx, "an answer in progress was not stored", "chat", t.chatID, "error", err)
+	}
 }
 
 // selected notes which model an arena picked.

@@ -261,6 +261,15 @@ func reasoningFormat(ownedBy, provider string) string {
 	return ""
 }
 
+// reasoningFormat is how the turn's model wants its earlier reasoning back.
+func (t *Turn) reasoningFormat() string {
+	provider := ""
+	if t.model.Base != nil {
+		provider = t.model.Base.Provider
+	}
+	return reasoningFormat(t.model.OwnedBy, provider)
+}
+
 // expandOutputs turns stored messages into what a provider reads: an assistant's output items become its text, tool
 // calls and tool results, and members that only concern the chat are dropped.
 func expandOutputs(ms []message, reasoning, modelID string) []message {

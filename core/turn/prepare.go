@@ -27,6 +27,7 @@ var prepareSteps = []step{
 	{"caller's prompt", (*Engine).renderCallerPrompt},
 	{"folder", (*Engine).applyFolder},
 	{"filters", (*Engine).inlet},
+	{"tools", (*Engine).addTools},
 	{"trim", (*Engine).trim},
 	{"model's prompt", (*Engine).applyModelPrompt},
 	{"shape", (*Engine).shape},
@@ -48,6 +49,11 @@ func (e *Engine) ask(ctx context.Context, t *Turn) (*llm.Response, error) {
 			return nil, errNoModel
 		}
 	}
+	return e.send(ctx, t, t.form)
+}
+
+// send sends a request to the model's provider.
+func (e *Engine) send(ctx context.Context, t *Turn, form *jsondoc.Obj) (*llm.Response, error) {
 	target, err := e.Models.Target(ctx, t.caller, t.model)
 	if err != nil {
 		return nil, err
@@ -55,8 +61,8 @@ func (e *Engine) ask(ctx context.Context, t *Turn) (*llm.Response, error) {
 	caller := *t.caller
 	caller.Meta = llm.CallMeta{ChatID: t.chatID, MessageID: t.messageID, UserMessageID: t.userMessageID, UserMessageParentID: t.userMessage.Text("parentId"), ModelID: t.modelID}
 	resp, err := target.Chat(ctx, &llm.Request{
-		Body:     []byte(t.form.Doc()),
-		Stream:   t.form.Get("stream").Truthy(),
+		Body:     []byte(form.Doc()),
+		Stream:   form.Get("stream").Truthy(),
 		Params:   []byte(t.model.Params().Delete("system")),
 		Caller:   &caller,
 		Continue: t.assistantID != "",
@@ -159,11 +165,7 @@ func replayOf(stored jsondoc.Doc) []message {
 }
 
 func (e *Engine) expandHistory(_ context.Context, t *Turn) error {
-	provider := ""
-	if t.model.Base != nil {
-		provider = t.model.Base.Provider
-	}
-	t.messages = pairTools(expandOutputs(t.messages, reasoningFormat(t.model.OwnedBy, provider), t.model.ID))
+	t.messages = pairTools(expandOutputs(t.messages, t.reasoningFormat(), t.model.ID))
 	return nil
 }
 
@@ -201,7 +203,7 @@ func (e *Engine) applyFolder(ctx context.Context, t *Turn) error {
 
 // trim takes out of the request what is not for the provider.
 func (e *Engine) trim(_ context.Context, t *Turn) error {
-	for _, name := range []string{"variables", "features", "tool_ids", "terminal_id", "files", "folder_id", "skill_ids", "metadata"} {
+	for _, name := range []string{"variables", "features", "terminal_id", "files", "folder_id", "skill_ids", "metadata"} {
 		t.form.Pop(name)
 	}
 	return nil

@@ -65,6 +65,8 @@ type Store interface {
 	SetTags(ctx context.Context, chatID, userID string, tags []string) error
 	// Progress stores an answer that is being written, cheaply: the chat's document follows with Update.
 	Progress(ctx context.Context, chatID, messageID string, fields jsondoc.Doc) error
+	// SaveEvent keeps what an event of a message says, as far as it is of a kind to be kept: a status, files, sources, …
+	SaveEvent(ctx context.Context, chatID, messageID, kind string, data jsondoc.Doc) error
 	// AddFiles notes files that a message of the chat refers to, those that the user may read.
 	AddFiles(ctx context.Context, chatID, messageID string, u *users.User, fileIDs []string) error
 	// Unfinished gives the user's answers in a chat that are not done, with their ids.
@@ -104,6 +106,9 @@ const (
 	TaskTags      Task = "tags_generation"
 	TaskFollowUps Task = "follow_up_generation"
 )
+
+// TaskToolCalls has a model say in words which tools to call; its messages are sent as they are.
+const TaskToolCalls Task = "function_calling"
 
 // Tasks asks a model for titles, tags and the like.
 type Tasks interface {

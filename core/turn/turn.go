@@ -51,6 +51,9 @@ type Turn struct {
 	messages        []message   // while the request is prepared
 	em              *emitter
 	titled          chan struct{} // closed once the first title has been made; nil for chats that have one
+	toolIDs         []string
+	tools           toolset
+	sources         []jsondoc.Doc // what the question was enriched with, for citations
 	onlyFollowUps   bool          // another model's turn does title and tags
 	filterIDs       []string      // filters that the request switches on
 	filters         *filter.Filters
@@ -191,6 +194,7 @@ func (e *Engine) parseChat(t *Turn) {
 		f.Pop(name)
 	}
 	t.filterIDs = f.Pop("filter_ids").Texts()
+	e.parseTools(t)
 	t.files, t.features, t.variables = f.Get("files"), f.Get("features"), f.Get("variables")
 	if t.isNew {
 		t.chatID = store.NewID()

@@ -23,10 +23,10 @@ import (
 // Deps are what the module works with.
 type Deps struct {
 	Settings *config.Settings
-	Built    []string // tags that other modules serve
+	Built    []string // tags that other modules serve, and single paths of the table ("/tools/") that they do
 }
 
-// Module answers for all tags of the table but those built. It is mounted at /api/v1.
+// Module answers for all paths of the table but those built. It is mounted at /api/v1.
 type Module struct{ Deps }
 
 // New makes the module.
@@ -61,6 +61,9 @@ func (m *Module) Routes(g *web.Group) {
 			continue
 		}
 		for _, path := range strings.Fields(r.paths) {
+			if slices.Contains(m.Built, path) {
+				continue
+			}
 			var options []web.Option
 			if wide := under[path]; wide != "" {
 				options = append(options, web.Under("GET "+wide))

@@ -172,6 +172,15 @@ func TestBuiltTagsAreLeftOut(t *testing.T) {
 	}
 }
 
+func TestBuiltPathsAreLeftOut(t *testing.T) {
+	h, _ := newServer(t, "/tools/")
+	for path, want := range map[string]int{"/tools/": http.StatusTeapot, "/tools/list": 200, "/tools/id/x": 404, "/skills/": 200} {
+		if status, _ := get(h, "user", path); status != want {
+			t.Errorf("%s: %d, want %d", path, status, want)
+		}
+	}
+}
+
 func TestFeaturesThatAreOnAreEmpty(t *testing.T) {
 	h, settings := newServer(t)
 	if err := settings.Set(context.Background(), config.Changes{"notes.enable": true, "automations.enable": true}); err != nil {
