@@ -11,6 +11,9 @@ type Filter struct {
 	Models []string
 	// Tasks has it see also requests that Galley makes by itself: titles, tags and the like.
 	Tasks bool
+	// Required has chats refused while the filter is down or fails (other than by a [*Refusal]). Otherwise they go on
+	// without it.
+	Required bool
 
 	// Inlet sees each request before the model does and may change it. An error, best a [*Refusal], ends the request.
 	Inlet func(ctx context.Context, req *Body) error

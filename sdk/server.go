@@ -186,7 +186,7 @@ func (l *lifecycle) Describe(context.Context, *pb.DescribeRequest) (*pb.Describe
 		d.Tools = append(d.Tools, &pb.ToolSpec{Name: t.Name, Description: t.Description, Parameters: schema})
 	}
 	if f := p.Filter; f != nil {
-		d.Filter = &pb.FilterSpec{Inlet: f.Inlet != nil, Outlet: f.Outlet != nil, Stream: f.Stream != nil, Priority: int32(f.Priority), Models: f.Models, Tasks: f.Tasks}
+		d.Filter = &pb.FilterSpec{Inlet: f.Inlet != nil, Outlet: f.Outlet != nil, Stream: f.Stream != nil, Priority: int32(f.Priority), Models: f.Models, Tasks: f.Tasks, Required: f.Required}
 	}
 	if p.Config != nil {
 		d.ConfigSchema = p.Config.schema()

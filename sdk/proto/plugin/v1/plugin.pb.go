@@ -1650,6 +1650,7 @@ type FilterSpec struct {
 	Priority      int32                  `protobuf:"varint,4,opt,name=priority,proto3" json:"priority,omitempty"` // lower ones see a request first; equal ones in the order of their ids
 	Models        []string               `protobuf:"bytes,5,rep,name=models,proto3" json:"models,omitempty"`      // ids the filter is for; none means all
 	Tasks         bool                   `protobuf:"varint,6,opt,name=tasks,proto3" json:"tasks,omitempty"`       // whether it also sees requests for titles, tags and the like
+	Required      bool                   `protobuf:"varint,7,opt,name=required,proto3" json:"required,omitempty"` // without it, while it is down or fails, chats are refused and do not go on without it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1722,6 +1723,13 @@ func (x *FilterSpec) GetModels() []string {
 func (x *FilterSpec) GetTasks() bool {
 	if x != nil {
 		return x.Tasks
+	}
+	return false
+}
+
+func (x *FilterSpec) GetRequired() bool {
+	if x != nil {
+		return x.Required
 	}
 	return false
 }
@@ -3671,7 +3679,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\aheaders\x18\x03 \x03(\v2\x1f.plugin.v1.Refusal.HeadersEntryR\aheaders\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9c\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb8\x01\n" +
 	"\n" +
 	"FilterSpec\x12\x14\n" +
 	"\x05inlet\x18\x01 \x01(\bR\x05inlet\x12\x16\n" +
@@ -3679,7 +3687,8 @@ const file_plugin_proto_rawDesc = "" +
 	"\x06stream\x18\x03 \x01(\bR\x06stream\x12\x1a\n" +
 	"\bpriority\x18\x04 \x01(\x05R\bpriority\x12\x16\n" +
 	"\x06models\x18\x05 \x03(\tR\x06models\x12\x14\n" +
-	"\x05tasks\x18\x06 \x01(\bR\x05tasks\"G\n" +
+	"\x05tasks\x18\x06 \x01(\bR\x05tasks\x12\x1a\n" +
+	"\brequired\x18\a \x01(\bR\brequired\"G\n" +
 	"\fInletRequest\x12#\n" +
 	"\x04meta\x18\x01 \x01(\v2\x0f.plugin.v1.MetaR\x04meta\x12\x12\n" +
 	"\x04body\x18\x02 \x01(\fR\x04body\"#\n" +

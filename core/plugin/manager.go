@@ -1,0 +1,366 @@
+package plugin
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/llm"
+	"github.com/galleychat/galley/core/store"
+	"github.com/galleychat/galley/core/store/plugins"
+	"github.com/galleychat/galley/core/web"
+)
+
+// Options are what a Manager works with.
+type Options struct {
+	Dir     string // the plugins folder
+	DataDir string // where each plugin gets a folder of its own
+	Version string // of Galley, told to plugins
+	DB      *store.DB
+	Router  Router        // nil: no endpoints
+	LLM     *llm.Registry // nil: no models
+	Host    Services
+	Metrics Metrics // may be nil
+	Log     *slog.Logger
+	// Builtin are plugins that come with the program.
+	Builtin []Manifest
+	// RequireChecksum refuses plugins without a pinned digest.
+	RequireChecksum bool
+	// Changed is told when the tools or filters that plugins offer changed; may be nil.
+	Changed func()
+
+	Poll         time.Duration // how often the folder is looked at; 0 means a second
+	CheckEvery   time.Duration // how often health is asked for; 0 means 10 s
+	CheckTimeout time.Duration // after which a plugin counts as hung; 0 means 10 s
+	Backoff      time.Duration // before the first restart, doubled with each; 0 means a second
+}
+
+// Router takes the routes of plugins.
+type Router interface {
+	SetDynamic(owner string, routes []web.DynamicRoute) error
+	RemoveDynamic(owner string)
+}
+
+// maxKVKeys is how many keys a plugin may have.
+const maxKVKeys = 1_000_000
+
+// Manager runs the plugins.
+type Manager struct {
+	o      Options
+	log    *slog.Logger
+	states *plugins.Store
+	run    string // private folder of this process
+	begun  chan struct{}
+
+	mu      sync.Mutex // guards what follows; never held across I/O
+	units   map[string]*unit
+	ids     map[string]*unit
+	pending map[string]string // fingerprints seen once, of files that may still be written
+	version int64             // of the table of states
+	wg      sync.WaitGroup
+	stop    context.CancelFunc
+	ctx     context.Context
+
+	published published
+}
+
+// New makes a manager; Start has it begin.
+func New(o Options) *Manager {
+	o.Poll = cmp.Or(o.Poll, time.Second)
+	o.CheckEvery = cmp.Or(o.CheckEvery, 10*time.Second)
+	o.CheckTimeout = cmp.Or(o.CheckTimeout, 10*time.Second)
+	o.Backoff = cmp.Or(o.Backoff, time.Second)
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	return &Manager{
+		o: o, log: o.Log, states: plugins.New(o.DB), units: map[string]*unit{}, ids: map[string]*unit{}, pending: map[string]string{},
+		begun: make(chan struct{}),
+	}
+}
+
+// Start looks at the plugins folder and starts what is there, without waiting for it to be ready.
+func (m *Manager) Start(ctx context.Context) error {
+	var err error
+	if m.run, err = runDir(); err != nil {
+		return fmt.Errorf("plugins: %w", err)
+	}
+	m.ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
+	found, err := m.look()
+	if err != nil {
+		return fmt.Errorf("PLUGINS_DIR: %w", err)
+	}
+	if err := m.readStates(ctx, true); err != nil {
+		return err
+	}
+	m.apply(found, true)
+	close(m.begun)
+	m.wg.Go(m.watch)
+	return nil
+}
+
+// Settle waits until no plugin is starting, at most until ctx ends: for tests, and for those who want to serve only then.
+func (m *Manager) Settle(ctx context.Context) {
+	t := time.NewTicker(5 * time.Millisecond)
+	defer t.Stop()
+	for {
+		busy := false
+		for _, u := range m.all() {
+			u.mu.Lock()
+			busy = busy || u.state == StateStarting
+			u.mu.Unlock()
+		}
+		if !busy {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// Stop ends all plugins.
+func (m *Manager) Stop(context.Context) error {
+	if m.stop == nil {
+		return nil
+	}
+	m.stop()
+	m.wg.Wait()
+	return os.RemoveAll(m.run)
+}
+
+// watch follows the folder and the table of states, which other replicas change too.
+func (m *Manager) watch() {
+	t := time.NewTicker(m.o.Poll)
+	defer t.Stop()
+	var complaint string
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-t.C:
+		}
+		found, err := m.look()
+		if err == nil {
+			m.apply(found, false)
+			err = m.readStates(m.ctx, false)
+		}
+		if text := fmt.Sprint(err); err != nil && text != complaint && m.ctx.Err() == nil {
+			complaint = text
+			m.log.Warn("plugins: looking for changes failed", "error", err)
+		} else if err == nil {
+			complaint = ""
+		}
+	}
+}
+
+// look lists what is there to run.
+func (m *Manager) look() ([]*source, error) {
+	found, err := scan(m.o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	for i := range m.o.Builtin {
+		b := &m.o.Builtin[i]
+		if !slices.ContainsFunc(found, func(s *source) bool { return s.name() == b.ID }) { // an operator's own goes first
+			found = append(found, &source{path: "builtin:" + b.ID, print: b.Version + b.Command, manifest: b})
+		}
+	}
+	for _, s := range found {
+		if m.o.RequireChecksum && s.problem == nil && !isBuiltin(s) && (s.bare || s.manifest.SHA256 == "") {
+			s.problem = errors.New("it has no checksum, which PLUGINS_REQUIRE_CHECKSUM asks for")
+		}
+	}
+	return found, nil
+}
+
+func isBuiltin(s *source) bool { return len(s.path) > 8 && s.path[:8] == "builtin:" }
+
+// apply starts units for new sources, tells units of changed ones and ends those of removed ones. What changes while the
+// server runs is taken up once it has stayed the same for one look: it may still be written.
+func (m *Manager) apply(found []*source, first bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	seen := map[string]bool{}
+	for _, s := range found {
+		seen[s.path] = true
+		u := m.units[s.path]
+		if u != nil && u.sameSource(s) {
+			delete(m.pending, s.path)
+			continue
+		}
+		if !first && m.pending[s.path] != s.print {
+			m.pending[s.path] = s.print
+			continue
+		}
+		delete(m.pending, s.path)
+		if u != nil {
+			u.replace(s)
+			continue
+		}
+		m.add(s)
+	}
+	for path, u := range m.units {
+		if !seen[path] {
+			delete(m.units, path)
+			u.remove()
+			m.wg.Go(func() {
+				<-u.done
+				m.release(u)
+			})
+		}
+	}
+}
+
+// add makes a unit. It is called with mu held.
+func (m *Manager) add(s *source) {
+	state, ok := m.published.states[s.name()]
+	enabled := !ok || state.Enabled
+	u := newUnit(m, s, enabled, state.Config)
+	m.units[s.path] = u
+	u.series = m.seriesOf(u.id)
+	m.wg.Go(func() { u.run(m.ctx) })
+}
+
+func (u *unit) sameSource(s *source) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.src.print == s.print && !u.gone
+}
+
+func (u *unit) replace(s *source) {
+	u.mu.Lock()
+	u.src = s
+	u.mu.Unlock()
+	u.notify()
+}
+
+func (u *unit) remove() {
+	u.mu.Lock()
+	u.gone = true
+	u.mu.Unlock()
+	u.notify()
+}
+
+// claim gives a unit an id, unless another one has it.
+func (m *Manager) claim(u *unit, id string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if other := m.ids[id]; other != nil && other != u {
+		return fmt.Errorf("the id %q is taken by %s", id, filepath.Base(other.key))
+	}
+	for taken, other := range m.ids {
+		if other == u && taken != id {
+			delete(m.ids, taken)
+		}
+	}
+	m.ids[id] = u
+	u.mu.Lock()
+	if u.id != id {
+		u.id = id
+		u.log = m.log.With("plugin", id)
+	}
+	u.mu.Unlock()
+	return nil
+}
+
+// release forgets the id of a unit that has ended.
+func (m *Manager) release(u *unit) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, other := range m.ids {
+		if other == u {
+			delete(m.ids, id)
+		}
+	}
+}
+
+func (m *Manager) all() []*unit {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]*unit, 0, len(m.units))
+	for _, u := range m.units {
+		out = append(out, u)
+	}
+	slices.SortFunc(out, func(a, b *unit) int { return cmp.Compare(a.key, b.key) })
+	return out
+}
+
+// find gives the unit of an id: the one that has it, or one that is named so and has none yet.
+func (m *Manager) find(id string) (*unit, error) {
+	m.mu.Lock()
+	u := m.ids[id]
+	m.mu.Unlock()
+	if u != nil {
+		return u, nil
+	}
+	for _, u := range m.all() {
+		if u.ID() == id {
+			return u, nil
+		}
+	}
+	return nil, fmt.Errorf("plugin %q: %w", id, store.ErrNotFound)
+}
+
+// readStates takes over what stands in the table: what is enabled, and configurations.
+func (m *Manager) readStates(ctx context.Context, first bool) error {
+	version, err := m.states.Version(ctx)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	same := version == m.version && !first
+	m.mu.Unlock()
+	if same {
+		return nil
+	}
+	states, err := m.states.States(ctx)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.version = version
+	m.published.states = states
+	m.mu.Unlock()
+	for _, u := range m.all() {
+		state, ok := states[u.ID()]
+		u.adopt(ctx, !ok || state.Enabled, state.Config)
+	}
+	return nil
+}
+
+// stateOf is what stands in the table for a plugin.
+func (m *Manager) stateOf(ctx context.Context, id string) (enabled bool, set jsondoc.Doc, err error) {
+	s, err := m.states.State(ctx, id)
+	return s.Enabled, s.Config, err
+}
+
+// adopt takes over what an administrator set, here or at another replica.
+func (u *unit) adopt(ctx context.Context, enabled bool, set jsondoc.Doc) {
+	u.mu.Lock()
+	changed := u.enabled != enabled
+	reconfigure := string(u.set) != string(set)
+	u.enabled, u.set = enabled, set
+	u.mu.Unlock()
+	if changed {
+		u.notify()
+		return
+	}
+	if inst := u.current.Load(); reconfigure && inst != nil {
+		ctx, cancel := context.WithTimeout(ctx, inst.limits().start())
+		defer cancel()
+		if err := inst.configure(ctx, set); err != nil {
+			u.log.Warn("configuration was not taken over", "error", err)
+		}
+	}
+}

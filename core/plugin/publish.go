@@ -1,0 +1,195 @@
+package plugin
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/galleychat/galley/core/auth"
+	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/store/plugins"
+	"github.com/galleychat/galley/core/web"
+	pb "github.com/galleychat/galley/sdk/proto/plugin/v1"
+)
+
+// published is what plugins offer to the rest of Galley.
+type published struct {
+	states  map[string]plugins.State // guarded by the manager's mu
+	offered atomic.Pointer[offered]
+}
+
+// offered is what ready plugins offer at a moment, in order. It is never changed.
+type offered struct {
+	filters []*filterEntry
+	tools   []*toolEntry
+}
+
+func owner(id string) string { return "plugin:" + id }
+
+// publish makes an instance the unit's current one, with its routes and models.
+func (m *Manager) publish(ctx context.Context, u *unit, inst *instance) error {
+	id := inst.id()
+	if m.o.Router != nil {
+		routes, err := u.routes(inst)
+		if err == nil {
+			err = m.o.Router.SetDynamic(owner(id), routes)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	u.series = m.seriesOf(id)
+	u.current.Store(inst)
+	if m.o.LLM != nil && inst.servesModels(ctx) {
+		// it may be there already, of the version before
+		_ = m.o.LLM.Register(&provider{u: u, id: id})
+		m.o.LLM.Refresh()
+	} else {
+		m.dropModels(id)
+	}
+	m.offer()
+	return nil
+}
+
+// withdraw takes away what a unit that is down cannot give; its routes stay, to say so.
+func (m *Manager) withdraw(u *unit) {
+	m.dropModels(u.ID())
+	m.offer()
+}
+
+// unpublish takes away everything of a unit.
+func (m *Manager) unpublish(u *unit) {
+	id := u.ID()
+	m.mu.Lock()
+	mine := m.ids[id] == u
+	m.mu.Unlock()
+	if mine {
+		if m.o.Router != nil {
+			m.o.Router.RemoveDynamic(owner(id))
+		}
+		m.dropModels(id)
+	}
+	m.offer()
+}
+
+func (m *Manager) dropModels(id string) {
+	if m.o.LLM != nil && m.o.LLM.Unregister(providerID(id)) {
+		m.o.LLM.Refresh()
+	}
+}
+
+// offer makes the list of filters and tools anew.
+func (m *Manager) offer() {
+	next := &offered{}
+	units := m.all()
+	slices.SortStableFunc(units, func(a, b *unit) int { return cmp.Compare(a.ID(), b.ID()) })
+	for _, u := range units {
+		inst := u.current.Load()
+		if inst == nil {
+			continue
+		}
+		if spec := inst.what.GetFilter(); spec != nil {
+			next.filters = append(next.filters, newFilterEntry(u, inst, spec))
+		}
+		if len(inst.tooled) > 0 {
+			next.tools = append(next.tools, &toolEntry{u: u, id: inst.id(), name: inst.title(), description: inst.description(), tools: inst.tooled})
+		}
+	}
+	slices.SortStableFunc(next.filters, func(a, b *filterEntry) int { return cmp.Compare(a.spec.GetPriority(), b.spec.GetPriority()) })
+	m.published.offered.Store(next)
+	m.changed()
+}
+
+// changed tells who wants to know that the list of plugins is another.
+func (m *Manager) changed() {
+	if m.o.Changed != nil {
+		m.o.Changed()
+	}
+}
+
+func (m *Manager) offered() *offered {
+	if o := m.published.offered.Load(); o != nil {
+		return o
+	}
+	return &offered{}
+}
+
+// title is the plugin's name for people.
+func (inst *instance) title() string {
+	if m := inst.src.manifest; m != nil && m.Name != "" {
+		return m.Name
+	}
+	return orText(inst.what.GetName(), inst.id())
+}
+
+func (inst *instance) description() string {
+	if m := inst.src.manifest; m != nil && m.Description != "" {
+		return m.Description
+	}
+	return inst.what.GetDescription()
+}
+
+// everything is the route of a plugin that lists none.
+var everything = []*pb.Route{{Path: "/"}}
+
+// routes are the addresses of a plugin: below its own prefix and those that the operator granted.
+func (u *unit) routes(inst *instance) ([]web.DynamicRoute, error) {
+	if inst.web == nil {
+		return nil, nil
+	}
+	list := inst.what.GetRoutes()
+	if len(list) == 0 {
+		list = everything
+	}
+	prefixes := []string{"/api/v1/plugins/" + inst.id()}
+	if m := inst.src.manifest; m != nil {
+		prefixes = append(prefixes, m.Prefixes...)
+	}
+	var out []web.DynamicRoute
+	for i, prefix := range prefixes {
+		for _, r := range list {
+			d, err := u.route(prefix, r)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, d)
+			if i > 0 && r.GetPath() == "/" { // the granted address itself
+				d.Path = prefix
+				out = append(out, d)
+			}
+		}
+	}
+	return out, nil
+}
+
+func (u *unit) route(prefix string, r *pb.Route) (web.DynamicRoute, error) {
+	path := r.GetPath()
+	if !strings.HasPrefix(path, "/") {
+		return web.DynamicRoute{}, fmt.Errorf("route %q does not begin with a slash", path)
+	}
+	d := web.DynamicRoute{Method: r.GetMethod(), Path: prefix + path, Permission: r.GetPermission(), Summary: r.GetSummary()}
+	switch r.GetAccess() {
+	case pb.Access_ACCESS_PUBLIC:
+		d.Level = auth.Optional
+		if d.Permission != "" {
+			d.Level = auth.Verified
+		}
+	case pb.Access_ACCESS_ADMIN:
+		d.Level = auth.Admin
+	default:
+		d.Level = auth.Verified
+	}
+	if schema := r.GetOpenapi(); len(schema) > 0 {
+		doc, bad := jsondoc.Check(schema)
+		if bad != nil || doc.Kind() != '{' {
+			return d, fmt.Errorf("route %q: its OpenAPI operation is no JSON object", path)
+		}
+		d.Schema = doc
+	}
+	d.Handler = func(w http.ResponseWriter, req *http.Request, p *auth.Principal) { u.serveHTTP(w, req, p, prefix) }
+	return d, nil
+}
