@@ -11,7 +11,8 @@
 //	                      answering, variables of prompts, long conversations, permissions and grants, accounts and sessions
 //	core/llm              providers: OpenAI-compatible servers, Ollama, the demo; their lists, streams and errors; relay, the
 //	                      part that /openai and /ollama share; llm/anthropic translates Messages requests
-//	core/store            the database: pools, dialects, transactions, schema; store/<aggregate> has the SQL of each
+//	core/store            the database: pools, dialects, transactions, schema; store/<aggregate> has the SQL of each. Galley's
+//	                      own tables (galley_*, of plugins) stand beside the reference's
 //	core/realtime         Socket.IO; realtime/presence: who is there, and looks at which chat
 //	core/web              declared endpoints over http.ServeMux: binding, validation, authorisation, description
 //	core/jsondoc          documents that pass through undecoded

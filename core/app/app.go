@@ -162,9 +162,7 @@ func (a *App) openIdentity(ctx context.Context) (err error) {
 	a.Users = users.New(a.DB)
 	a.Users.SetActiveInterval(a.Env.ActiveInterval)
 	a.Access = access.New(a.DB, a.Settings)
-	if a.Sessions, err = session.New(ctx, session.Options{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env}); err != nil {
-		return err
-	}
+	a.Sessions = session.New(session.Options{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env})
 	ws := a.Env.WebSocket
 	a.Realtime = realtime.New(realtime.Options{
 		Authenticate: a.socketUser, Logger: a.Log, AllowOrigin: a.allowOrigin,

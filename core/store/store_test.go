@@ -182,7 +182,7 @@ func TestOwnTables(t *testing.T) {
 				}
 			}
 			exec("INSERT INTO tag (id, name, user_id) VALUES ('t', 't', 'u')")
-			for _, table := range []string{"plugin", "plugin_version", "plugin_kv", "plugin_usage", "schema"} {
+			for _, table := range []string{"plugin", "plugin_version", "plugin_kv", "plugin_usage", "revoked_token", "schema"} {
 				exec("DROP TABLE galley_" + table)
 			}
 			var wg sync.WaitGroup

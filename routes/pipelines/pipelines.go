@@ -39,9 +39,15 @@ type Pipeline struct {
 // that it has no valves; a *web.Error is the answer as it is.
 //
 // The frontend's form reads of a spec only "properties", which must be there, in their order, and of each property: title
-// (label), description, type ("boolean": a switch, "array": a text with commas, else a text) and enum (a choice); all inline,
-// without $ref and anyOf. The value of an array must be an array and never null. What is saved are all values, with texts for
-// numbers that were edited, "" where null was taken back, and arrays of trimmed texts, [""] for an empty one.
+// (label), description, enum (a choice, which keeps the type of its values) and type ("boolean": a switch, "array": a text
+// split at commas, anything else a text); all inline, without $ref and anyOf. It asks for spec and values also of what has no
+// valves. Values:
+//   - null is shown as "None" and can be taken back to a value, which begins as ""; the default of a spec is not looked at;
+//   - an empty text keeps the form from being saved, so null is the better value for it;
+//   - that of an "array" must be an array, and never null, which breaks the form.
+//
+// What is saved are all values, those without a property among them. What was edited as a text comes as one, numbers too; a
+// switch that was not touched after null as ""; an array always as trimmed texts, [""] for none.
 type Local interface {
 	// Pipelines lists what there is; while there is nothing, the entry is not listed.
 	Pipelines(ctx context.Context) []Pipeline

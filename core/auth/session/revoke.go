@@ -8,27 +8,6 @@ import (
 	"github.com/galleychat/galley/core/store"
 )
 
-// revokedTable holds tokens that were signed out before they expired. It is Galley's own: the reference keeps them in
-// Redis, or not at all.
-const revokedTable = `CREATE TABLE IF NOT EXISTS galley_revoked_token (jti TEXT PRIMARY KEY, expires_at BIGINT NOT NULL)`
-
-func (s *Sessions) makeTable(ctx context.Context) error {
-	err := s.db.Tx(ctx, func(tx *store.Tx) error {
-		if tx.Dialect() == store.Postgres {
-			// replicas that start together: IF NOT EXISTS alone is not safe
-			if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", 7217055); err != nil {
-				return err
-			}
-		}
-		_, err := tx.Exec(ctx, revokedTable)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("table of revoked tokens: %w", err)
-	}
-	return nil
-}
-
 func (s *Sessions) revoked(ctx context.Context, jti string) (bool, error) {
 	if jti == "" {
 		return false, nil

@@ -66,8 +66,8 @@ type Sessions struct {
 	now   func() time.Time
 }
 
-// New makes Sessions and the table of revoked tokens.
-func New(ctx context.Context, o Options) (*Sessions, error) {
+// New makes Sessions.
+func New(o Options) *Sessions {
 	s := &Sessions{o: o, db: o.Users.DB(), now: time.Now}
 	if o.Tokens == nil {
 		s.o.Tokens = auth.NewTokens(o.Env.SecretKey)
@@ -82,9 +82,6 @@ func New(ctx context.Context, o Options) (*Sessions, error) {
 		}
 	}
 	s.cache.entries = map[string]*entry{}
-	if err := s.makeTable(ctx); err != nil {
-		return nil, err
-	}
 	o.Users.OnChange(s.cache.forget)
 	o.Access.Groups().OnChange(func(userIDs []string) { s.RefreshAccess(userIDs...) })
 	o.Settings.OnChange(func(changed []string, _ *config.Snapshot) {
@@ -94,7 +91,7 @@ func New(ctx context.Context, o Options) (*Sessions, error) {
 			}
 		}
 	})
-	return s, nil
+	return s
 }
 
 // Passwords are the hashes of this server.

@@ -69,11 +69,8 @@ func New(t testing.TB, db *store.DB, vars ...string) *Server {
 	}
 	s := &Server{DB: db, Env: env, Users: users.New(db), Access: access.New(db, settings), Settings: settings, Realtime: &Realtime{},
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), t: t}
-	s.Sessions, err = session.New(ctx, session.Options{Users: s.Users, Access: s.Access, Settings: settings, Env: env, Realtime: s.Realtime,
+	s.Sessions = session.New(session.Options{Users: s.Users, Access: s.Access, Settings: settings, Env: env, Realtime: s.Realtime,
 		Passwords: auth.NewPasswordsCost(env.Password, bcrypt.MinCost)})
-	if err != nil {
-		t.Fatal(err)
-	}
 	s.Router = web.New(web.Options{Auth: s.Sessions, Logger: s.Log})
 	t.Cleanup(func() {
 		if err := s.Users.FlushActive(ctx); err != nil {
