@@ -12,6 +12,7 @@
 //	core/llm              providers: OpenAI-compatible servers, Ollama, the demo; their lists, streams and errors; relay, the
 //	                      part that /openai and /ollama share; llm/anthropic translates Messages requests
 //	core/store            the database: pools, dialects, transactions, schema; store/<aggregate> has the SQL of each
+//	core/filter           filters over what models are asked and what they answer; plugins are such
 //	core/realtime         Socket.IO; realtime/presence: who is there, and looks at which chat
 //	core/web              declared endpoints over http.ServeMux: binding, validation, authorisation, description
 //	core/jsondoc          documents that pass through undecoded
