@@ -15,6 +15,7 @@ import (
 	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/filter/filtertest"
 	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/store/storetest"
 	"github.com/galleychat/galley/core/web"
 )
 
@@ -68,15 +69,20 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// filteredApp is an App with filters before a backend, and the token of its administrator.
-func filteredApp(t *testing.T, set filter.Set) (*App, *backend, func(call, body string) *httptest.ResponseRecorder) {
+// filteredApp is an App with filters before a backend, and what calls it as its administrator. more are further
+// variables, names and values.
+func filteredApp(t *testing.T, set filter.Set, more ...string) (*App, *backend, func(call, body string) *httptest.ResponseRecorder) {
 	t.Helper()
 	up := newBackend(t)
-	c, err := ReadConfig(lookup(map[string]string{
+	vars := map[string]string{
 		"DATA_DIR": t.TempDir(), "PORT": "0", "HOST": "127.0.0.1", "OPENAI_API_BASE_URLS": up.URL + "/v1;" + up.URL + "/lite", "OPENAI_API_KEYS": "k;k",
 		"ENABLE_OLLAMA_API": "true", "OLLAMA_BASE_URL": up.URL, "ENABLE_OPENAI_API_PASSTHROUGH": "true",
 		"WEBUI_ADMIN_EMAIL": "root@example.test", "WEBUI_ADMIN_PASSWORD": "root-password-1",
-	}))
+	}
+	for i := 0; i < len(more); i += 2 {
+		vars[more[i]] = more[i+1]
+	}
+	c, err := ReadConfig(lookup(vars))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,5 +282,39 @@ func TestRefusedTurn(t *testing.T) {
 	chat := jsondoc.Doc(do("GET /api/v1/chats/"+in.ChatID, "").Body.Bytes())
 	if text := chat.Text("chat", "history", "messages", "a1", "error", "content"); text != "Too Many Requests. Try again in 30 seconds." {
 		t.Errorf("%s", chat)
+	}
+}
+
+// TestOutletOfTurn holds that what an outlet makes of an answer is what the chat keeps, with the answer before it.
+func TestOutletOfTurn(t *testing.T) {
+	for name, vars := range map[string]func(t *testing.T) []string{
+		"sqlite":   func(*testing.T) []string { return nil },
+		"postgres": func(t *testing.T) []string { return []string{"DATABASE_URL", storetest.PostgresURL(t)} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			set := &filtertest.Set{Filters: []filtertest.Filter{{OnOutlet: func(_ context.Context, body jsondoc.Doc) (jsondoc.Doc, error) {
+				ms := body.Get("messages").List()
+				for i, m := range ms {
+					ms[i] = m.Set(jsondoc.Text(m.Text("content")+" ["+m.Text("role")+"]"), "content")
+				}
+				return body.Set(jsondoc.Array(ms...), "messages"), nil
+			}}}}
+			a, _, do := filteredApp(t, set, vars(t)...)
+			got := do("POST /api/chat/completions", `{"model":"m","stream":true,"session_id":"s","id":"a1","parent_id":null,"user_message":{"id":"q1","parentId":null,"childrenIds":["a1"],"role":"user","content":"word"}}`)
+			chatID := jsondoc.Doc(got.Body.Bytes()).Text("chat_id")
+			if err := a.Turns.Drain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			messages := jsondoc.Doc(do("GET /api/v1/chats/"+chatID, "").Body.Bytes()).Get("chat", "history", "messages")
+			for id, want := range map[string][2]string{"q1": {"word [user]", "word"}, "a1": {"hi [assistant]", "hi"}} {
+				m := messages.Get(id)
+				if m.Text("content") != want[0] || m.Text("originalContent") != want[1] {
+					t.Errorf("%s", m)
+				}
+			}
+			if m := messages.Get("a1"); !m.Bool("done") || m.Text("output", "0", "content", "0", "text") != "hi" {
+				t.Errorf("%s", m)
+			}
+		})
 	}
 }

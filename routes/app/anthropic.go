@@ -227,6 +227,9 @@ func (m *Module) allow(c *web.Call, body jsondoc.Doc) error {
 }
 
 func (m *Module) filtersOf(c *web.Call, body jsondoc.Doc) *filter.Filters {
+	if m.Filters == nil {
+		return nil
+	}
 	r := proxy.Resolver{Catalog: m.Models, Filters: m.Filters}
 	return r.FiltersOf(c, body.Text("model"), body)
 }
