@@ -13,13 +13,15 @@
 //	                      part that /openai and /ollama share; llm/anthropic translates Messages requests
 //	core/store            the database: pools, dialects, transactions, schema; store/<aggregate> has the SQL of each. Galley's
 //	                      own tables (galley_*, of plugins) stand beside the reference's
+//	core/filter           filters over what models are asked and what they answer; plugins are such
+//	core/plugin           programs beside this one that add endpoints, models, filters and tools; sdk is how they are made
 //	core/realtime         Socket.IO; realtime/presence: who is there, and looks at which chat
 //	core/web              declared endpoints over http.ServeMux: binding, validation, authorisation, description
 //	core/jsondoc          documents that pass through undecoded
 //	core/config           settings: of the process (environment) and live ones (the table config)
 //	core/obs, frontend, fernet
 //
-// routes imports core and never another routes package; core never imports routes. sdk, when it comes, imports neither.
+// routes imports core and never another routes package; core never imports routes. sdk imports neither; plugins import sdk.
 //
 // # A chat turn
 //

@@ -16,7 +16,7 @@
 //	work besides answering: titles, tags, queries, …      inlet, stream                KindTask
 //
 // The outlet of a task would get a form that only the server reads, so there is none. Embeddings, speech and the counting
-// of tokens are not filtered.
+// of tokens that a client asks for are not filtered; a Messages request with filters is not counted on the side.
 //
 // # Order in a chat turn
 //

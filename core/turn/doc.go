@@ -3,7 +3,8 @@
 //
 // A turn is a list of small steps over a [Turn], see prepareSteps: each reads and changes the request that goes to the
 // model. Then the model is called, its stream becomes output items and events (answer), the result is stored, and
-// background tasks follow: follow-up questions, a title, tags.
+// background tasks follow: follow-up questions, a title, tags. Filters (core/filter) act before the model's own system
+// prompt is put in, on the stream, and on the stored answer.
 //
 // Three kinds of caller share these steps: the frontend (a Socket.IO session and a chat: the call returns at once, the
 // answer comes as events), programs that name a chat (the answer is stored and returned), and programs that name none

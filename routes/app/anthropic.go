@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/llm/anthropic"
@@ -49,7 +50,8 @@ func (m *Module) messages(c *web.Call, in bodyIn) (any, error) {
 	if err != nil {
 		return nil, web.Because(http.StatusBadRequest, strings.TrimPrefix(err.Error(), "llm: "), err)
 	}
-	tokens := m.startCount(c, t, known, body, caller)
+	filters := m.filtersOf(c, body)
+	tokens := m.startCount(c, t, known && filters == nil, body, caller) // what a filter may refuse or change is not sent
 	res, err := m.Turns.Run(c.Context(), turn.Request{Principal: c.Principal, Caller: caller, Body: request})
 	if err != nil {
 		return providerAnswer(err)
@@ -212,17 +214,24 @@ func (m *Module) passMessages(c *web.Call, body jsondoc.Doc, caller *llm.Caller)
 
 // allow asks the filters about a Messages request that keeps its form.
 func (m *Module) allow(c *web.Call, body jsondoc.Doc) error {
-	if m.Filters == nil {
+	f := m.filtersOf(c, body)
+	if f == nil {
 		return nil
 	}
-	r := proxy.Resolver{Catalog: m.Models, Filters: m.Filters}
-	f := r.FiltersOf(c, body.Text("model"), body)
 	request, err := anthropic.Request(body, nil)
 	if err != nil {
 		return f.Allow(c.Context(), body)
 	}
 	_, err = f.Inlet(c.Context(), request)
 	return err
+}
+
+func (m *Module) filtersOf(c *web.Call, body jsondoc.Doc) *filter.Filters {
+	if m.Filters == nil {
+		return nil
+	}
+	r := proxy.Resolver{Catalog: m.Models, Filters: m.Filters}
+	return r.FiltersOf(c, body.Text("model"), body)
 }
 
 // counted is the answer of the operations that count tokens.
