@@ -27,9 +27,10 @@
 //
 // routes/app takes the request; turn.Engine reads it (parse), stores the question and an empty answer in one transaction
 // (begin), and answers the browser at once. The turn goes on by itself: prepareSteps shape the request, the provider is
-// called, answer turns its stream into output items and events, finish stores the result and follows up with questions,
-// title and tags. While it runs the answer is stored every two seconds in its message's row, and pages that are loaded in
-// between see it by way of Engine.Partials.
+// called, answer turns its stream into output items and events, runTools runs the tools that the model calls and asks it
+// again with their results, finish stores the answer and follows up with questions, title and tags. While it runs the
+// answer is stored every two seconds in its message's row, and pages that are loaded in between see it by way of
+// Engine.Partials.
 //
 // # Where this differs from the design, and why
 //

@@ -27,6 +27,7 @@ import (
 	"github.com/galleychat/galley/core/frontend"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/obs"
+	"github.com/galleychat/galley/core/plugin"
 	"github.com/galleychat/galley/core/realtime"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/users"
@@ -46,6 +47,7 @@ type App struct {
 	Sessions *session.Sessions
 	LLM      *llm.Registry
 	Realtime *realtime.Server
+	Plugins  *plugin.Manager // nil where ENABLE_PLUGINS is off
 	Site     *frontend.Site
 	Router   *web.Router
 	// Filters take part in what models are asked; nil for none. They are to be known before openConversation.
@@ -100,6 +102,7 @@ func Open(ctx context.Context, c Config) (a *App, err error) {
 	if err := a.openLLM(); err != nil {
 		return a, err
 	}
+	a.openPlugins()
 	a.openConversation()
 	if a.Site, err = frontend.New(frontend.Options{DataDir: a.Env.DataDir, BuildDir: a.Env.FrontendDir, StaticDir: a.Env.StaticDir}); err != nil {
 		return a, err
@@ -108,6 +111,9 @@ func Open(ctx context.Context, c Config) (a *App, err error) {
 		return a, err
 	}
 	a.observeParts()
+	if a.Plugins != nil {
+		a.parts = append(a.parts, a.Plugins)
+	}
 	return a, a.start()
 }
 

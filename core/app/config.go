@@ -12,6 +12,7 @@ import (
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/obs"
+	"github.com/galleychat/galley/core/plugin"
 )
 
 // Config is all that a process is told before it starts.
@@ -24,6 +25,11 @@ type Config struct {
 	// Grace is how long the end of the process may take: running chat turns and requests have until then
 	// (GALLEY_SHUTDOWN_TIMEOUT in seconds, default 8 s, which is within what Docker allows).
 	Grace time.Duration
+
+	// Builtin are plugins that come with the program.
+	Builtin []plugin.Manifest
+	// RequireChecksum refuses plugins whose manifest pins no digest (PLUGINS_REQUIRE_CHECKSUM, default false).
+	RequireChecksum bool
 
 	// Filters take part in what models are asked; nil for none.
 	Filters filter.Set
@@ -56,12 +62,13 @@ func ReadConfig(lookup config.LookupFunc) (Config, error) {
 	observe, obsErr := obs.ConfigFromEnv(lookup)
 	c := Config{Env: env, Obs: observe, Grace: defaultGrace}
 	errs := []error{err, obsErr}
-	if v, ok := lookup("GALLEY_DEMO"); ok && v != "" {
-		on, err := strconv.ParseBool(v)
-		if err != nil {
-			errs = append(errs, &config.VarError{Name: "GALLEY_DEMO", Value: v, Want: "true or false"})
+	for name, on := range map[string]*bool{"GALLEY_DEMO": &c.Demo, "PLUGINS_REQUIRE_CHECKSUM": &c.RequireChecksum} {
+		if v, ok := lookup(name); ok && v != "" {
+			var err error
+			if *on, err = strconv.ParseBool(v); err != nil {
+				errs = append(errs, &config.VarError{Name: name, Value: v, Want: "true or false"})
+			}
 		}
-		c.Demo = on
 	}
 	if v, ok := lookup("GALLEY_SHUTDOWN_TIMEOUT"); ok && v != "" {
 		s, err := strconv.ParseFloat(v, 64)

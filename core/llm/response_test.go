@@ -65,6 +65,32 @@ func TestRelay(t *testing.T) {
 	}
 }
 
+func TestLead(t *testing.T) {
+	header := http.Header{"Content-Type": {"application/json"}}
+	for _, tt := range []struct {
+		name, want string
+		resp       *Response
+	}{
+		{"raw", "data: {\"x\":1}\n\ndata: {\"a\":1}\n\n", NewRawStream(200, http.Header{}, io.NopCloser(strings.NewReader("data: {\"a\":1}\n\n")))},
+		{"events", "data: {\"x\":1}\n\ndata: {\"a\":1}\n\ndata: [DONE]\n\n", NewStream(http.Header{}, &script{events: []string{`{"a":1}`}, end: io.EOF})},
+		{"object", `{"a":1,"x":1}`, NewBody(200, header, []byte(`{"a":1}`))},
+		{"list", `[1]`, NewBody(200, header, []byte(`[1]`))},
+	} {
+		rec := httptest.NewRecorder()
+		tt.resp.Lead([]byte(`{"x":1}`))
+		if err := tt.resp.Relay(rec); err != nil || rec.Body.String() != tt.want {
+			t.Errorf("%s: %v %q", tt.name, err, rec.Body)
+		}
+	}
+	r := NewStream(http.Header{}, &script{events: []string{`{"a":1}`}, end: io.EOF})
+	r.Lead([]byte(`{"x":1}`))
+	for c, err := range r.Chunks() {
+		if err != nil || string(c.Raw) != `{"a":1}` {
+			t.Errorf("Chunks gave %s, %v", c.Raw, err)
+		}
+	}
+}
+
 func TestCopyToErrors(t *testing.T) {
 	boom := errors.New("boom")
 	var se *StreamError

@@ -116,6 +116,11 @@ func (s ChatStore) Message(ctx context.Context, chatID, messageID string) (jsond
 	return m, err
 }
 
+// EditMessage implements Store.
+func (s ChatStore) EditMessage(ctx context.Context, chatID, messageID string, f func(message jsondoc.Doc) (jsondoc.Doc, error)) error {
+	return s.Chats.EditMessage(ctx, chatID, messageID, f)
+}
+
 // Chain implements Store.
 func (s ChatStore) Chain(ctx context.Context, chatID, messageID string) ([]jsondoc.Doc, int, error) {
 	m, err := s.Chats.Messages(ctx, chatID)

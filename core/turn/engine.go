@@ -113,6 +113,9 @@ func badRequest(err error) error {
 // direct runs a turn of a program, in its request.
 func (e *Engine) direct(ctx context.Context, t *Turn) (Result, error) {
 	resp, err := e.ask(ctx, t)
+	if errors.Is(err, errWaiting) {
+		return Result{Body: jsondoc.Doc("null")}, nil
+	}
 	if err != nil {
 		if t.chatID != "" && t.messageID != "" {
 			e.failed(t, err)
@@ -130,7 +133,7 @@ func (e *Engine) direct(ctx context.Context, t *Turn) (Result, error) {
 	keep, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	body, err := e.answer(keep, t, resp, nil)
-	if err != nil {
+	if err != nil && !errors.Is(err, errWaiting) {
 		e.failed(t, err)
 		return Result{}, badRequest(err)
 	}
@@ -224,7 +227,7 @@ func (e *Engine) work(ctx context.Context, t *Turn, tk *task) {
 		_, err = e.answer(ctx, t, resp, tk)
 	}
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, errWaiting):
 	case errors.Is(context.Cause(ctx), errStopped):
 		t.em.emit("chat:tasks:cancel", nil)
 	default:

@@ -125,6 +125,20 @@ func (m *memory) SaveEvent(ctx context.Context, chatID, messageID, kind string, 
 	return m.Update(ctx, chatID, messageID, jsondoc.Object("saved "+kind, data), false)
 }
 
+func (m *memory) EditMessage(_ context.Context, chatID, messageID string, f func(jsondoc.Doc) (jsondoc.Doc, error)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := m.messages[chatID][messageID]
+	if old == nil {
+		return store.ErrNotFound
+	}
+	changed, err := f(old)
+	if err == nil && changed != nil {
+		m.messages[chatID][messageID] = changed
+	}
+	return err
+}
+
 func (m *memory) AddFiles(context.Context, string, string, *users.User, []string) error { return nil }
 
 func (m *memory) Progress(ctx context.Context, chatID, messageID string, fields jsondoc.Doc) error {

@@ -35,7 +35,7 @@ func (e *Engine) answer(ctx context.Context, t *Turn, resp *llm.Response, tk *ta
 		err = e.runTools(ctx, t, a)
 	}
 	if err != nil {
-		if errors.Is(context.Cause(ctx), errStopped) {
+		if errors.Is(context.Cause(ctx), errStopped) && !errors.Is(err, errWaiting) {
 			e.stopped(t, a)
 		}
 		return nil, err

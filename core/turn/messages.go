@@ -225,7 +225,7 @@ func withImages(m message) {
 	if m.Text("role") != "user" || m.Get("content").Kind() != '"' {
 		return
 	}
-	parts := []jsondoc.Doc{jsondoc.Of(map[string]string{"type": "text", "text": m.Text("content")})}
+	parts := []jsondoc.Doc{textPart(m.Text("content"))}
 	any := false
 	m.Get("files").Items(func(_ int, f jsondoc.Doc) bool {
 		if f.Text("type") != "image" && !rasterImage(f.Text("content_type")) {
@@ -240,6 +240,12 @@ func withImages(m message) {
 	if any {
 		m.Set("content", jsondoc.Array(parts...))
 	}
+}
+
+// textPart is a text among the parts of a message. Its members, like all that goes to providers, have a fixed order: they
+// remember requests by how they begin.
+func textPart(text string) jsondoc.Doc {
+	return jsondoc.Object("type", jsondoc.Doc(`"text"`)).Set(jsondoc.Text(text), "text")
 }
 
 // rasterImage says whether a media type is an image that models can see; SVG is text.

@@ -29,7 +29,7 @@ const recentMessages = 4
 // promptTools has a model say in words which tools to call, runs them, and puts the results into the question as
 // sources. It is for models that cannot call tools themselves. Where it fails the question is asked without.
 func (e *Engine) promptTools(ctx context.Context, t *Turn) error {
-	if e.Tasks == nil {
+	if e.Tasks == nil || t.askFirst { // there is no call yet that a person could approve
 		return nil
 	}
 	answer, err := e.Tasks.Run(ctx, t.p, TaskToolCalls, t.modelID, e.toolQuestion(t), t.chatID, t.messageID)

@@ -74,8 +74,9 @@ func (r *outputReplay) item(item jsondoc.Doc) {
 		}
 	case "function_call":
 		if id := item.Text("call_id"); r.answered[id] {
-			call := jsondoc.Of(map[string]any{"id": id, "type": "function"})
-			r.calls = append(r.calls, call.Set(jsondoc.Of(map[string]any{"name": item.Text("name"), "arguments": item.Text("arguments")}), "function"))
+			function := jsondoc.Object("name", jsondoc.Text(item.Text("name"))).Set(jsondoc.Text(item.Text("arguments")), "arguments")
+			call := jsondoc.Object("id", jsondoc.Text(id)).Set(jsondoc.Doc(`"function"`), "type")
+			r.calls = append(r.calls, call.Set(function, "function"))
 		}
 	case "function_call_output":
 		if r.answered[item.Text("call_id")] {
@@ -184,7 +185,7 @@ func (r *outputReplay) flushImages() {
 	if len(r.imageURLs) == 0 {
 		return
 	}
-	parts := []jsondoc.Doc{jsondoc.Of(map[string]string{"type": "text", "text": "These images came with the tool results above."})}
+	parts := []jsondoc.Doc{textPart("These images came with the tool results above.")}
 	for _, u := range r.imageURLs {
 		parts = append(parts, jsondoc.Object("type", jsondoc.Text("image_url")).Set(jsondoc.Object("url", u), "image_url"))
 	}

@@ -56,6 +56,9 @@ type Store interface {
 	Update(ctx context.Context, chatID, messageID string, fields jsondoc.Doc, touch bool) error
 	// Message gives one message, nil where there is none.
 	Message(ctx context.Context, chatID, messageID string) (jsondoc.Doc, error)
+	// EditMessage changes a message by f, which sees it as stored and whose error is given back; nobody else writes to it
+	// meanwhile. f giving nil changes nothing. store.ErrNotFound where there is no such message.
+	EditMessage(ctx context.Context, chatID, messageID string, f func(message jsondoc.Doc) (jsondoc.Doc, error)) error
 	// Chain gives the messages from the first to the given one, and how many messages the chat has in all.
 	Chain(ctx context.Context, chatID, messageID string) (chain []jsondoc.Doc, total int, err error)
 	// Title and SetTitle are the chat's title.

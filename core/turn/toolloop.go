@@ -36,11 +36,17 @@ func (e *Engine) runTools(ctx context.Context, t *Turn, a *answer) error {
 
 // runRound runs the calls of one round. They are shown and stored before they run, and with their results.
 func (e *Engine) runRound(ctx context.Context, t *Turn, a *answer, calls []*item) error {
+	if t.askFirst && savedChat(t.chatID) {
+		return e.pause(ctx, t, a)
+	}
 	a.showRound()
 	e.saveProgress(ctx, t, a)
 	requests := make([]request, len(calls))
 	for i, c := range calls {
 		requests[i] = t.tools.newRequest(c.callID, c.name, string(c.text))
+		if t.askFirst {
+			requests[i].refused = refusedUnasked // a temporary chat cannot wait for a decision
+		}
 	}
 	outcomes, err := e.runCalls(ctx, t, requests)
 	if err != nil {

@@ -74,21 +74,26 @@ func (e *Engine) parseTools(t *Turn) {
 	}
 }
 
-// addTools finds the tools the request names. They go to the provider, for the model to call; for models that are set to
-// the legacy way, a model is asked in words which to call, and the results go into the question.
-func (e *Engine) addTools(ctx context.Context, t *Turn) error {
+// findTools finds the tools that the request names.
+func (e *Engine) findTools(ctx context.Context, t *Turn) error {
 	if len(t.toolIDs) == 0 {
 		return nil
 	}
 	found, err := e.Toolbox.Tools(ctx, t.p, t.toolIDs)
-	if err != nil || len(found) == 0 {
-		return err
-	}
 	t.tools = newToolset(found)
+	return err
+}
+
+// offerTools gives the tools to the provider, for the model to call. For models that are set to the legacy way, a model is
+// asked in words which to call, and the results go into the question.
+func (e *Engine) offerTools(ctx context.Context, t *Turn) error {
+	if len(t.tools) == 0 {
+		return nil
+	}
 	if t.params.Text("function_calling") == "legacy" {
 		return e.promptTools(ctx, t)
 	}
-	specs := make([]jsondoc.Doc, len(found))
+	specs := make([]jsondoc.Doc, len(t.tools))
 	for i, tool := range t.tools {
 		specs[i] = jsondoc.Object("type", jsondoc.Doc(`"function"`)).Set(tool.spec(), "function")
 	}

@@ -51,6 +51,8 @@ type Turn struct {
 	messages        []message   // while the request is prepared
 	em              *emitter
 	titled          chan struct{} // closed once the first title has been made; nil for chats that have one
+	asked           jsondoc.Doc   // the request as it came
+	askFirst        bool          // tools run only once a person has approved
 	toolIDs         []string
 	tools           toolset
 	sources         []jsondoc.Doc // what the question was enriched with, for citations
@@ -65,7 +67,7 @@ var errNoModel = web.Fail(http.StatusBadRequest, models.ErrNotFound.Error())
 
 // parse reads a request: the model and whether the caller may use it, the params, and what the request is about.
 func (e *Engine) parse(ctx context.Context, r Request) (*Turn, error) {
-	t := &Turn{p: r.Principal, caller: r.Caller, form: jsondoc.Open(r.Body)}
+	t := &Turn{p: r.Principal, caller: r.Caller, asked: r.Body, form: jsondoc.Open(r.Body)}
 	f := t.form
 	item := f.Pop("model_item")
 	t.background = f.Pop("background_tasks")
@@ -131,6 +133,7 @@ func (e *Engine) parseParams(t *Turn) error {
 	if t.controls.Kind() != '{' {
 		return web.Fail(http.StatusBadRequest, "Model control options must be keyed by model.")
 	}
+	e.parseApproval(t, given.Text("tool_approval_mode"))
 	t.params = mergeParams(own, given.Doc())
 	t.systemTemplate = t.params.Text("system")
 	if s := own.Get("stream_response"); !s.IsNull() {

@@ -3,10 +3,9 @@ package app
 import (
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/galleychat/galley/core/jsondoc"
-	"github.com/galleychat/galley/core/store"
+	"github.com/galleychat/galley/core/turn"
 	"github.com/galleychat/galley/core/web"
 )
 
@@ -20,30 +19,6 @@ type decision struct {
 	resume  bool        // nothing waits any more
 }
 
-func callID(item jsondoc.Doc) string {
-	if id := item.Text("call_id"); id != "" {
-		return id
-	}
-	return item.Text("id")
-}
-
-// pending are the places of the tool calls in an output that have no result and may still get one.
-func pending(items []jsondoc.Doc) (at []int) {
-	done := map[string]bool{}
-	for _, item := range items {
-		if item.Text("type") == "function_call_output" {
-			done[item.Text("call_id")] = true
-		}
-	}
-	for i, item := range items {
-		status := item.Text("status")
-		if item.Text("type") == "function_call" && !done[callID(item)] && (status == "in_progress" || slices.Contains(waitingStates, status)) {
-			at = append(at, i)
-		}
-	}
-	return at
-}
-
 // apply changes the message; it runs under the chat's lock.
 func (d *decision) apply(message jsondoc.Doc) (jsondoc.Doc, error) {
 	f := &d.form.Body
@@ -55,7 +30,9 @@ func (d *decision) apply(message jsondoc.Doc) (jsondoc.Doc, error) {
 		return nil, web.Fail(http.StatusBadRequest, "Message has no resolvable output.")
 	}
 	items := output.List()
-	at := slices.IndexFunc(items, func(item jsondoc.Doc) bool { return item.Text("type") == "function_call" && callID(item) == f.CallID })
+	at := slices.IndexFunc(items, func(item jsondoc.Doc) bool {
+		return item.Text("type") == "function_call" && turn.CallID(item) == f.CallID
+	})
 	if at < 0 {
 		return nil, web.Fail(http.StatusNotFound, "Tool call not found.")
 	}
@@ -63,12 +40,12 @@ func (d *decision) apply(message jsondoc.Doc) (jsondoc.Doc, error) {
 	if call.Get("call_id") == nil {
 		call = call.Set(jsondoc.Text(f.CallID), "call_id")
 	}
-	if !slices.Contains(waitingStates, call.Text("status")) || call.Bool("approved") || slices.ContainsFunc(items, func(item jsondoc.Doc) bool {
+	if !turn.AwaitsDecision(call.Text("status")) || call.Bool("approved") || slices.ContainsFunc(items, func(item jsondoc.Doc) bool {
 		return item.Text("type") == "function_call_output" && item.Text("call_id") == f.CallID
 	}) {
 		return nil, web.Fail(http.StatusConflict, "Tool call has already been resolved.")
 	}
-	active := slices.ContainsFunc(pending(items), func(i int) bool { return items[i].Bool("approved") || items[i].Text("status") == "in_progress" })
+	active := slices.ContainsFunc(turn.OpenCalls(items), func(i int) bool { return items[i].Bool("approved") || items[i].Text("status") == "in_progress" })
 	call, result, err := d.decide(call)
 	if err != nil {
 		return nil, err
@@ -125,19 +102,13 @@ func (d *decision) result(status, text string) jsondoc.Doc {
 
 // goOn says what is next while no call runs: the approved call, the model, or the next question.
 func (d *decision) goOn(items []jsondoc.Doc) []jsondoc.Doc {
-	waiting := pending(items)
+	waiting := turn.OpenCalls(items)
 	switch {
 	case d.form.Body.Action == "approve":
 		d.resume = true
 	case len(waiting) == 0:
 		d.resume = true
-		var b jsondoc.Builder
-		b.Raw("type", jsondoc.Doc(`"message"`))
-		b.Raw("id", jsondoc.Text("msg_"+strings.ReplaceAll(store.NewID(), "-", "")))
-		b.Raw("status", jsondoc.Doc(`"in_progress"`))
-		b.Raw("role", jsondoc.Doc(`"assistant"`))
-		b.Raw("content", jsondoc.Doc(`[{"type":"output_text","text":""}]`))
-		items = append(items, b.Done())
+		items = append(items, turn.Continuation())
 	default:
 		items[waiting[0]] = items[waiting[0]].Set(jsondoc.Doc(`"pending"`), "status")
 	}

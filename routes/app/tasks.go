@@ -162,9 +162,6 @@ func (m *Module) finishWaiting(c *web.Call, chatID string) (turn.StopResult, err
 	return res, nil
 }
 
-// waitingStates are those of a tool call that nobody has decided on.
-var waitingStates = []string{"pending", "queued", "requires_approval"}
-
 // rejected is an output in which no tool call waits any more; what is no list stays.
 func rejected(output jsondoc.Doc) jsondoc.Doc {
 	if output.Kind() != '[' {
@@ -172,7 +169,7 @@ func rejected(output jsondoc.Doc) jsondoc.Doc {
 	}
 	items := output.List()
 	for i, item := range items {
-		if item.Text("type") == "function_call" && slices.Contains(waitingStates, item.Text("status")) {
+		if item.Text("type") == "function_call" && turn.AwaitsDecision(item.Text("status")) {
 			items[i] = item.Set(jsondoc.Doc(`"rejected"`), "status").Delete("approved")
 		}
 	}

@@ -4,8 +4,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/relay/relaytest"
+	"github.com/galleychat/galley/core/store/users"
 	"github.com/galleychat/galley/core/tasks"
 )
 
@@ -66,6 +70,27 @@ func TestTemplatesAndWorkers(t *testing.T) {
 		{"admin", "POST /tasks/title/completions", `{"model":"llama:latest",` + chat + `}`, 200, `"model":"echo"`}, // a local model's tasks stay local
 		{"admin", "POST /tasks/moa/completions", `{"model":"echo","prompt":"p","responses":[],"stream":true}`, 200, "data: [DONE]"},
 	})
+}
+
+// TestToolCalls has a model say which tools to call: the messages go out as they are, below the model's own prompt, and
+// without the params of tasks.
+func TestToolCalls(t *testing.T) {
+	b := relaytest.New(t)
+	b.Exec(`INSERT INTO model (id, user_id, base_model_id, name, params, meta, is_active, updated_at, created_at)
+		VALUES ('cook', 'ann', 'echo', 'Cook', '{"system":"Be S."}', '{}', TRUE, 1, 1)`)
+	set(b, config.Changes{"task.model.params": map[string]any{"top_p": 1}})
+	runner := &tasks.Runner{Models: b.Catalog, Settings: b.Settings, Prompts: b.Prompts}
+	admin := &auth.Principal{User: &users.User{ID: "admin", Role: users.RoleAdmin}}
+	ms := []jsondoc.Doc{jsondoc.Doc(`{"role":"system","content":"{{prompt}} tools"}`), jsondoc.Doc(`{"role":"user","content":"Query: x"}`)}
+	for model, want := range map[string]string{
+		"echo": `"messages":[{"role":"system","content":"{{prompt}} tools"},{"role":"user","content":"Query: x"}],"stream":false}`,
+		"cook": `"messages":[{"role":"system","content":"Be S.\n{{prompt}} tools"},{"role":"user","content":"Query: x"}],"stream":false}`,
+	} {
+		answer, err := runner.Run(t.Context(), admin, tasks.ToolCalls, model, ms, llm.CallMeta{})
+		if err != nil || !strings.HasSuffix(string(answer), want+"}") {
+			t.Errorf("%s: %v %s\nwant …%s", model, err, answer, want)
+		}
+	}
 }
 
 func TestFailures(t *testing.T) {

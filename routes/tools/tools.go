@@ -19,8 +19,9 @@ type ToolSet struct {
 	ID          string // what requests name in tool_ids; "server:…" for tool servers
 	Name        string
 	Description string
-	Manifest    jsondoc.Doc // an object: title, author, version, icon_url, …; nil for none
-	UserID      string      // the owner; "" has the set belong to itself, as those of servers do
+	Manifest    jsondoc.Doc   // an object: title, author, version, icon_url, …; nil for none
+	Specs       []jsondoc.Doc // {"name": …, "description": …, "parameters": …} of each tool, which the page lists; nil for unknown
+	UserID      string        // the owner; "" has the set belong to itself, as those of servers do
 	// CreatedAt and UpdatedAt are in seconds; 0 means now, for sets that do not know.
 	CreatedAt, UpdatedAt int64
 	// Authenticated says of a set that needs its user to sign in whether he has; nil for sets that need no such thing.
@@ -70,6 +71,7 @@ type listed struct {
 	UpdatedAt     int64         `json:"updated_at"`
 	CreatedAt     int64         `json:"created_at"`
 	User          *struct{}     `json:"user"`
+	Specs         []jsondoc.Doc `json:"specs,omitzero"`
 	Authenticated *bool         `json:"authenticated,omitzero"`
 }
 
@@ -109,7 +111,7 @@ func (m *Module) on(id string) bool {
 func newListed(s ToolSet, now int64) listed {
 	out := listed{
 		ID: s.ID, UserID: s.UserID, Name: s.Name, AccessGrants: []jsondoc.Doc{}, UpdatedAt: s.UpdatedAt, CreatedAt: s.CreatedAt,
-		Meta: meta{Description: s.Description, Manifest: s.Manifest.Or(jsondoc.Doc("{}"))}, Authenticated: s.Authenticated,
+		Meta: meta{Description: s.Description, Manifest: s.Manifest.Or(jsondoc.Doc("{}"))}, Specs: s.Specs, Authenticated: s.Authenticated,
 	}
 	if out.UserID == "" {
 		out.UserID = s.ID

@@ -73,7 +73,8 @@ func TestShape(t *testing.T) {
 	no := false
 	b := relaytest.New(t)
 	b.Router.Mount("/api/v1/tools", New(Deps{Env: b.Env, Log: slog.New(slog.DiscardHandler), Sources: []ToolSource{source{sets: []ToolSet{
-		{ID: "sums", Name: "Sums", Description: "adds", UserID: "admin", CreatedAt: 5, UpdatedAt: 7, Manifest: jsondoc.Doc(`{"title":"T"}`)},
+		{ID: "sums", Name: "Sums", Description: "adds", UserID: "admin", CreatedAt: 5, UpdatedAt: 7, Manifest: jsondoc.Doc(`{"title":"T"}`),
+			Specs: []jsondoc.Doc{jsondoc.Doc(`{"name":"add"}`)}},
 		{ID: "server:mcp:x", Name: "X", Authenticated: &no},
 	}}}}))
 	b.Router.Finish()
@@ -88,7 +89,7 @@ func TestShape(t *testing.T) {
 	got[1]["created_at"], got[1]["updated_at"] = nil, nil
 	err := jsondoc.Doc(`[
 	 {"version_id":null,"id":"sums","user_id":"admin","name":"Sums","meta":{"i18n":null,"description":"adds","manifest":{"title":"T"},"has_user_valves":false},
-	  "access_grants":[],"updated_at":7,"created_at":5,"user":null},
+	  "access_grants":[],"updated_at":7,"created_at":5,"user":null,"specs":[{"name":"add"}]},
 	 {"version_id":null,"id":"server:mcp:x","user_id":"server:mcp:x","name":"X","meta":{"i18n":null,"description":"","manifest":{},"has_user_valves":false},
 	  "access_grants":[],"updated_at":null,"created_at":null,"user":null,"authenticated":false}]`).Decode(&want)
 	if err != nil || !reflect.DeepEqual(got, want) {

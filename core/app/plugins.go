@@ -1,0 +1,138 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/galleychat/galley/core/auth"
+	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/plugin"
+	"github.com/galleychat/galley/core/turn"
+	"github.com/galleychat/galley/core/web"
+	"github.com/galleychat/galley/routes/pipelines"
+	"github.com/galleychat/galley/routes/tools"
+)
+
+// openPlugins makes the manager of plugins, which starts with the other parts. The models, filters and tools of plugins
+// come and go from then on.
+func (a *App) openPlugins() {
+	if !a.Env.Plugins {
+		return
+	}
+	a.Plugins = plugin.New(plugin.Options{
+		Dir: a.Env.PluginsDir, DataDir: filepath.Join(a.Env.DataDir, "plugin-data"), Version: a.Config.Version, DB: a.DB,
+		Router: pluginRouter{a}, LLM: a.LLM, Host: a.pluginServices(), Log: a.Log, Builtin: a.Config.Builtin,
+		RequireChecksum: a.Config.RequireChecksum,
+	})
+	if a.Filters == nil {
+		a.Filters = a.Plugins.Filters()
+	}
+}
+
+// BuiltinPlugin is the manifest of a plugin that is this program itself, started with other arguments.
+func BuiltinPlugin(id, version string, args ...string) (plugin.Manifest, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return plugin.Manifest{}, err
+	}
+	return plugin.Manifest{ID: id, Version: version, Command: exe, Args: args}, nil
+}
+
+// pluginRouter gives plugins the router, which is made after their manager.
+type pluginRouter struct{ a *App }
+
+// SetDynamic implements plugin.Router.
+func (r pluginRouter) SetDynamic(owner string, routes []web.DynamicRoute) error {
+	return r.a.Router.SetDynamic(owner, routes)
+}
+
+// RemoveDynamic implements plugin.Router.
+func (r pluginRouter) RemoveDynamic(owner string) { r.a.Router.RemoveDynamic(owner) }
+
+// toolbox is the turn engine's view of the tools that there are.
+type toolbox struct{ a *App }
+
+// Tools implements turn.Toolbox.
+func (b toolbox) Tools(_ context.Context, _ *auth.Principal, ids []string) ([]turn.Tool, error) {
+	if b.a.Plugins == nil || !slices.ContainsFunc(ids, func(id string) bool { return strings.HasPrefix(id, plugin.ToolsetID("")) }) {
+		return nil, nil
+	}
+	var out []turn.Tool
+	sets := b.a.Plugins.Toolsets()
+	for _, id := range ids {
+		i := slices.IndexFunc(sets, func(s plugin.Toolset) bool { return s.ID == id })
+		if i < 0 {
+			continue
+		}
+		for _, t := range sets[i].Tools {
+			out = append(out, turn.Tool{Set: id, Name: t.Name, Description: t.Description, Parameters: t.Parameters, Call: callTool(t)})
+		}
+	}
+	return out, nil
+}
+
+func callTool(t plugin.Tool) func(context.Context, turn.ToolCall) (turn.ToolResult, error) {
+	return func(ctx context.Context, c turn.ToolCall) (turn.ToolResult, error) {
+		r, err := t.Call(ctx, plugin.ToolCall{
+			Arguments: c.Arguments, Principal: c.Principal, ModelID: c.ModelID, ChatID: c.ChatID, MessageID: c.MessageID, SessionID: c.SessionID, Emit: c.Emit,
+		})
+		if err == nil && r.Failed {
+			text, _ := r.Content.AsText()
+			err = errors.New(text)
+		}
+		return turn.ToolResult{Content: r.Content}, err
+	}
+}
+
+// pluginTools lists the tools of plugins for the tools menu.
+type pluginTools struct{ a *App }
+
+// List implements tools.ToolSource.
+func (p pluginTools) List(context.Context, *auth.Principal) ([]tools.ToolSet, error) {
+	if p.a.Plugins == nil {
+		return nil, nil
+	}
+	var out []tools.ToolSet
+	for _, s := range p.a.Plugins.Toolsets() {
+		out = append(out, tools.ToolSet{ID: s.ID, Name: s.Name, Description: s.Description})
+	}
+	return out, nil
+}
+
+// pluginValves shows what can be configured of plugins on the Pipelines page.
+type pluginValves struct{ *plugin.Manager }
+
+func (a *App) pipelinesOfPlugins() pipelines.Local {
+	if a.Plugins == nil {
+		return nil
+	}
+	return pluginValves{a.Plugins}
+}
+
+// Pipelines implements pipelines.Local.
+func (v pluginValves) Pipelines(context.Context) []pipelines.Pipeline {
+	var out []pipelines.Pipeline
+	for _, c := range v.Configurables() {
+		kind := "plugin"
+		if c.Filter {
+			kind = "filter"
+		}
+		out = append(out, pipelines.Pipeline{ID: c.ID, Name: c.Name, Type: kind, Valves: true})
+	}
+	return out
+}
+
+// Valves implements pipelines.Local.
+func (v pluginValves) Valves(_ context.Context, id string) (jsondoc.Doc, error) { return v.Config(id) }
+
+// Spec implements pipelines.Local.
+func (v pluginValves) Spec(_ context.Context, id string) (jsondoc.Doc, error) { return v.ConfigSchema(id) }
+
+// Update implements pipelines.Local.
+func (v pluginValves) Update(ctx context.Context, id string, values jsondoc.Doc) (jsondoc.Doc, error) {
+	return v.SetConfig(ctx, id, values)
+}
