@@ -240,6 +240,7 @@ func TestDynamicRefused(t *testing.T) {
 		{"permission of nobody", []DynamicRoute{{Path: "/x", Handler: good, Permission: "a.b"}}, []string{`permission "a.b"`, "public"}},
 		{"permission of a stranger", []DynamicRoute{{Path: "/x", Handler: good, Permission: "a.b", Level: auth.Optional}}, []string{"optional"}},
 		{"schema syntax", []DynamicRoute{{Path: "/x", Handler: good, Schema: jsondoc.Doc(`{`)}}, []string{"schema"}},
+		{"schema UTF-8", []DynamicRoute{{Path: "/x", Handler: good, Schema: jsondoc.Doc("{\"a\":\"\xff\"}")}}, []string{"schema: not UTF-8"}},
 		{"schema kind", []DynamicRoute{{Path: "/x", Handler: good, Schema: jsondoc.Doc(`[]`)}}, []string{"schema: not an object"}},
 		{"schema member", []DynamicRoute{{Path: "/x", Handler: good, Schema: jsondoc.Doc(`{"parameters":{}}`)}}, []string{"schema: parameters"}},
 
