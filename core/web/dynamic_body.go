@@ -38,7 +38,7 @@ func (w *response) pace(req *http.Request, d time.Duration) {
 func (b *patientBody) Read(p []byte) (int, error) {
 	b.limit(time.Now().Add(b.pause))
 	n, err := b.ReadCloser.Read(p)
-	// At the end of a body net/http goes on reading to learn when the client leaves: that has all the time it wants.
+	// What net/http reads of the body once the handler has returned is not to fail for a limit of long ago.
 	b.limit(time.Time{})
 	return n, err
 }

@@ -59,6 +59,9 @@ func (e *dynamicEntry) checkSchema() error {
 	if len(e.Schema) == 0 {
 		return nil
 	}
+	if !utf8.Valid(e.Schema) {
+		return errors.New("schema: not UTF-8")
+	}
 	doc, bad := jsondoc.Check(e.Schema)
 	if bad != nil {
 		return fmt.Errorf("schema: %w", bad)
@@ -176,20 +179,21 @@ func (r *Router) builtin(req *http.Request) string {
 		got := strings.Split(req.URL.Path, "/")
 		for _, route := range c.routes {
 			if matchSegments(req, route.segments, got) {
-				return r.named(route.Method+" "+route.Path, route)
+				return builtinName(route.Method+" "+route.Path, route)
 			}
 		}
 		return ""
 	}
 	for _, route := range r.routes {
 		if muxPattern(route.Method, route.Path) == pattern {
-			return r.named(route.Method+" "+route.Path, route)
+			return builtinName(route.Method+" "+route.Path, route)
 		}
 	}
-	return r.named(pattern, nil)
+	return builtinName(pattern, nil)
 }
 
-func (r *Router) named(pattern string, route *Route) string {
+// builtinName is how errors speak of a built-in route; route is nil outside the declarations.
+func builtinName(pattern string, route *Route) string {
 	if route == nil {
 		return "the built-in route " + strconv.Quote(pattern)
 	}

@@ -143,6 +143,7 @@ func TestDynamicWebSocket(t *testing.T) {
 }
 
 func TestDynamicHijackPanics(t *testing.T) {
+	o := &recordedObserver{}
 	srv := dynamicServer(t, DynamicRoute{Handler: func(w http.ResponseWriter, _ *http.Request, _ *auth.Principal) {
 		conn, rw, err := http.NewResponseController(w).Hijack()
 		if err != nil {
@@ -153,13 +154,17 @@ func TestDynamicHijackPanics(t *testing.T) {
 		_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: own\r\n\r\nbegun")
 		_ = rw.Flush()
 		panic("boom")
-	}}, nil)
+	}}, o)
 	res := do(t, newRequest(t, soon(t), "GET", srv.URL+"/x/y", nil))
 	if res.StatusCode != 101 {
 		t.Fatal(res.Status)
 	}
 	if b, _ := io.ReadAll(res.Body); string(b) != "begun" {
 		t.Errorf("%q", b)
+	}
+	until(t, "the observer was not told", func() bool { return o.status() != 0 })
+	if got := o.status(); got != 101 {
+		t.Errorf("status %d", got)
 	}
 }
 
@@ -407,6 +412,29 @@ func TestDynamicReadTimeout(t *testing.T) {
 			_ = pw.Close()
 			<-done
 		})
+	}
+}
+
+// TestDynamicBodyLeft has a handler that leaves some of the body unread, and comes to its end later than ReadTimeout: the
+// connection is good for more.
+func TestDynamicBodyLeft(t *testing.T) {
+	returned := make(chan struct{})
+	srv := dynamicServer(t, DynamicRoute{ReadTimeout: 20 * time.Millisecond, Handler: func(_ http.ResponseWriter, r *http.Request, _ *auth.Principal) {
+		_, _ = io.ReadFull(r.Body, make([]byte, 5))
+		<-time.After(60 * time.Millisecond)
+		close(returned)
+	}}, nil)
+	pr, pw := io.Pipe()
+	req := newRequest(t, soon(t), "POST", srv.URL+"/x/y", pr)
+	req.ContentLength = 8
+	go func() {
+		_, _ = io.WriteString(pw, "begin")
+		<-returned
+		_, _ = io.WriteString(pw, "end")
+		_ = pw.Close()
+	}()
+	if res := do(t, req); res.StatusCode != 200 || res.Close {
+		t.Errorf("%s, closed %v", res.Status, res.Close)
 	}
 }
 

@@ -139,9 +139,9 @@ func (r *Router) Mount(prefix string, m Module) {
 	}
 }
 
-// TryMount is Mount for modules that are not known to fit: plugins. If a pattern is malformed or conflicts with one that
+// TryMount is Mount for modules that are not known to fit. If a pattern is malformed or conflicts with one that
 // is there, or a declaration is wrong, nothing is registered and the error says why. Like Mount it is not for a router
-// that serves already: make another and put it in its place.
+// that serves already: SetDynamic is.
 func (r *Router) TryMount(prefix string, m Module) (err error) {
 	g := &Group{prefix: prefix}
 	if err := catch(func() { g.module = m.Name(); m.Routes(g) }); err != nil {
