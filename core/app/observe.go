@@ -9,6 +9,7 @@ import (
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/obs"
+	"github.com/galleychat/galley/core/plugin"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/web"
 )
@@ -25,6 +26,12 @@ func (a *App) observeParts() {
 		}
 	}
 	m.Sockets(a.Realtime.Count)
+	if a.Plugins != nil {
+		if err := m.Register(a.Plugins.Metrics()); err != nil {
+			a.Log.Warn("no metrics of plugins", "error", err)
+		}
+		m.Augment(a.Plugins.Scrape)
+	}
 }
 
 // queryHook traces queries; nil, which costs nothing, while traces are off.
@@ -62,15 +69,16 @@ func (a *App) observeDynamic() func(owner, method, pattern string) web.Observer 
 		return nil
 	}
 	return func(owner, method, pattern string) web.Observer {
-		return &routeObserver{series: a.Obs.Metrics.OwnedHTTP(owner, pattern, method), tracer: a.Obs.Tracer, name: pattern, owner: owner}
+		return &routeObserver{series: a.Obs.Metrics.OwnedHTTP(owner, pattern, method), tracer: a.Obs.Tracer, name: pattern, owner: owner, plugins: a.Plugins}
 	}
 }
 
 type routeObserver struct {
-	series *obs.HTTPRoute
-	tracer *obs.Tracer
-	name   string
-	owner  string // of a route that can go again
+	series  *obs.HTTPRoute
+	tracer  *obs.Tracer
+	name    string
+	owner   string // of a route that can go again
+	plugins *plugin.Manager
 }
 
 // Forget implements web.Forgetter.
@@ -90,7 +98,11 @@ func (o *routeObserver) Begin(r *http.Request) (context.Context, func(status int
 	o.series.Start()
 	begin, in := time.Now(), r.ContentLength
 	return ctx, func(status int, written int64) {
-		o.series.Done(status, time.Since(begin), in, written)
+		took := time.Since(begin)
+		o.series.Done(status, took, in, written)
+		if o.plugins != nil {
+			o.plugins.Served(o.owner, status, took, in, written)
+		}
 		span.Status(status)
 		span.End()
 	}

@@ -127,12 +127,27 @@ func (v pluginValves) Pipelines(context.Context) []pipelines.Pipeline {
 }
 
 // Valves implements pipelines.Local.
-func (v pluginValves) Valves(_ context.Context, id string) (jsondoc.Doc, error) { return v.Config(id) }
+func (v pluginValves) Valves(_ context.Context, id string) (jsondoc.Doc, error) {
+	schema, err := v.ConfigSchema(id)
+	if err != nil {
+		return nil, err
+	}
+	values, err := v.Config(id)
+	if err != nil {
+		return nil, err
+	}
+	return plugin.FormValues(schema, values), nil
+}
 
 // Spec implements pipelines.Local.
-func (v pluginValves) Spec(_ context.Context, id string) (jsondoc.Doc, error) { return v.ConfigSchema(id) }
+func (v pluginValves) Spec(_ context.Context, id string) (jsondoc.Doc, error) {
+	return v.ConfigSchema(id)
+}
 
 // Update implements pipelines.Local.
 func (v pluginValves) Update(ctx context.Context, id string, values jsondoc.Doc) (jsondoc.Doc, error) {
-	return v.SetConfig(ctx, id, values)
+	if _, err := v.SetConfig(ctx, id, values); err != nil {
+		return nil, err
+	}
+	return v.Valves(ctx, id)
 }

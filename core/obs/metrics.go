@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 )
 
 // DefaultMaxModels is the number of (provider, model) pairs that get series of
@@ -45,6 +46,7 @@ type Metrics struct {
 	turnsInFlight  prometheus.Gauge
 	turns          prometheus.Counter
 	sockets        atomic.Pointer[func() int]
+	augment        atomic.Pointer[func([]*dto.MetricFamily) []*dto.MetricFamily]
 	exportFailures *prometheus.CounterVec
 }
 
@@ -115,7 +117,7 @@ func (m *Metrics) Handler(token Secret) http.Handler {
 	if m == nil {
 		return http.NotFoundHandler()
 	}
-	scrape := promhttp.HandlerFor(m.reg, promhttp.HandlerOpts{
+	scrape := promhttp.HandlerFor(prometheus.GathererFunc(m.gather), promhttp.HandlerOpts{
 		ErrorHandling:       promhttp.ContinueOnError,
 		MaxRequestsInFlight: 4,
 	})
@@ -132,6 +134,22 @@ func (m *Metrics) Handler(token Secret) http.Handler {
 		}
 		scrape.ServeHTTP(w, r)
 	})
+}
+
+// Augment has f change what each scrape shows: metrics that come from elsewhere.
+// It must be safe to call from any goroutine.
+func (m *Metrics) Augment(f func([]*dto.MetricFamily) []*dto.MetricFamily) {
+	if m != nil {
+		m.augment.Store(&f)
+	}
+}
+
+func (m *Metrics) gather() ([]*dto.MetricFamily, error) {
+	families, err := m.reg.Gather()
+	if f := m.augment.Load(); f != nil {
+		families = (*f)(families)
+	}
+	return families, err
 }
 
 // Register adds a collector. Its metrics must not clash with any already there.

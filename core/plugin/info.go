@@ -282,12 +282,10 @@ func (m *Manager) SetConfig(ctx context.Context, id string, values jsondoc.Doc) 
 	before := u.set
 	u.mu.Unlock()
 	next := jsondoc.Open(before.Or(jsondoc.Doc("{}")))
-	schema := jsondoc.Doc(inst.what.GetConfigSchema())
-	values.Each(func(name string, v jsondoc.Doc) bool {
-		switch {
-		case v.IsNull():
+	fromForm(jsondoc.Doc(inst.what.GetConfigSchema()), inst.configuration(), values).Each(func(name string, v jsondoc.Doc) bool {
+		if v.IsNull() {
 			next.Pop(name)
-		case schema.Get("properties", name) != nil:
+		} else {
 			next.Set(name, v)
 		}
 		return true

@@ -28,7 +28,6 @@ type Options struct {
 	Router  Router        // nil: no endpoints
 	LLM     *llm.Registry // nil: no models
 	Host    Services
-	Metrics Metrics // may be nil
 	Log     *slog.Logger
 	// Builtin are plugins that come with the program.
 	Builtin []Manifest
@@ -41,6 +40,7 @@ type Options struct {
 	CheckEvery   time.Duration // how often health is asked for; 0 means 10 s
 	CheckTimeout time.Duration // after which a plugin counts as hung; 0 means 10 s
 	Backoff      time.Duration // before the first restart, doubled with each; 0 means a second
+	Patience     time.Duration // how long Start waits for plugins to be ready; 0 means 3 s
 }
 
 // Router takes the routes of plugins.
@@ -70,6 +70,7 @@ type Manager struct {
 	ctx     context.Context
 
 	published published
+	figures   *metrics
 }
 
 // New makes a manager; Start has it begin.
@@ -78,16 +79,19 @@ func New(o Options) *Manager {
 	o.CheckEvery = cmp.Or(o.CheckEvery, 10*time.Second)
 	o.CheckTimeout = cmp.Or(o.CheckTimeout, 10*time.Second)
 	o.Backoff = cmp.Or(o.Backoff, time.Second)
+	o.Patience = cmp.Or(o.Patience, 3*time.Second)
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	return &Manager{
+	m := &Manager{
 		o: o, log: o.Log, states: plugins.New(o.DB), units: map[string]*unit{}, ids: map[string]*unit{}, pending: map[string]string{},
 		begun: make(chan struct{}),
 	}
+	m.figures = newMetrics(m)
+	return m
 }
 
-// Start looks at the plugins folder and starts what is there, without waiting for it to be ready.
+// Start looks at the plugins folder and starts what is there. It waits for it only for as long as Patience says.
 func (m *Manager) Start(ctx context.Context) error {
 	var err error
 	if m.run, err = runDir(); err != nil {
@@ -104,6 +108,10 @@ func (m *Manager) Start(ctx context.Context) error {
 	m.apply(found, true)
 	close(m.begun)
 	m.wg.Go(m.watch)
+	// what is quick to start is there with the first request
+	settle, cancel := context.WithTimeout(ctx, m.o.Patience)
+	defer cancel()
+	m.Settle(settle)
 	return nil
 }
 
@@ -281,6 +289,7 @@ func (m *Manager) release(u *unit) {
 	for id, other := range m.ids {
 		if other == u {
 			delete(m.ids, id)
+			m.figures.forget(id)
 		}
 	}
 }

@@ -332,7 +332,11 @@ func (u *unit) backoff(err error) <-chan time.Time {
 	if n < maxCrashes {
 		u.restarts++
 	}
+	id := u.id
 	u.mu.Unlock()
+	if n < maxCrashes {
+		u.m.figures.restarts.WithLabelValues(id).Inc()
+	}
 	if n >= maxCrashes {
 		u.setState(StateFailed, fmt.Errorf("given up after %d failures in %s: %w", n, crashWindow, err))
 		u.log.Error("plugin is given up until an administrator restarts it or a new version comes")
