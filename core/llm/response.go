@@ -187,21 +187,32 @@ func (r *Response) CopyTo(w io.Writer, flush func() error) (err error) {
 var relayBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
 func (r *Response) copyEvents(out *relayWriter) error {
-	var line []byte
+	var text []byte // events that are not written yet, because more were here already
+	buffered, _ := r.src.(Buffered)
 	for {
 		ev, err := r.src.Next()
 		if err == io.EOF {
-			return out.write([]byte("data: [DONE]\n\n"))
+			return out.write(append(text, "data: [DONE]\n\n"...))
 		}
 		if err != nil {
+			if len(text) > 0 {
+				err = errors.Join(streamErr(err), out.write(text))
+			}
 			return streamErr(err)
 		}
-		line = append(append(append(line[:0], "data: "...), ev...), "\n\n"...)
-		if err := out.write(line); err != nil {
+		text = append(append(append(text, "data: "...), ev...), "\n\n"...)
+		if buffered != nil && len(text) < maxJoined && buffered.More() {
+			continue
+		}
+		if err := out.write(text); err != nil {
 			return err
 		}
+		text = text[:0]
 	}
 }
+
+// maxJoined is how much text of events that are here already is written in one go.
+const maxJoined = 16 << 10
 
 type relayWriter struct {
 	w     io.Writer
@@ -268,6 +279,7 @@ func (r *Response) decoded() func() (*Chunk, error) {
 	)
 	switch {
 	case r.src != nil:
+		buffered, _ := r.src.(Buffered)
 		return func() (*Chunk, error) {
 			for {
 				ev, err := r.src.Next()
@@ -275,6 +287,7 @@ func (r *Response) decoded() func() (*Chunk, error) {
 					return nil, err
 				}
 				if dec.Decode(ev, &chunk) == nil {
+					chunk.More = buffered != nil && buffered.More()
 					return &chunk, nil
 				}
 			}

@@ -54,11 +54,19 @@ func basicPlugin() sdk.Plugin {
 type parrot struct{}
 
 func (parrot) Models(context.Context) ([]sdk.Model, error) {
-	return []sdk.Model{{ID: "parrot", Name: "Parrot"}}, nil
+	return []sdk.Model{{ID: "parrot", Name: "Parrot"}, {ID: "flood"}}, nil
 }
 
 func (parrot) Chat(_ context.Context, req *sdk.ChatRequest) iter.Seq2[sdk.Chunk, error] {
 	return func(yield func(sdk.Chunk, error) bool) {
+		if req.Model == "flood" {
+			for range 20000 {
+				if !yield(sdk.Chunk{Text: "word "}, nil) {
+					return
+				}
+			}
+			return
+		}
 		yield(sdk.Chunk{Text: req.Last("user")}, nil)
 	}
 }

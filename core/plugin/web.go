@@ -41,7 +41,7 @@ func newWebChannel(inst *instance, path string, conf *tls.Config) *webChannel {
 		MaxResponseHeaderBytes: maxAnswerHeader, WriteBufferSize: 16 << 10, ReadBufferSize: 16 << 10, ExpectContinueTimeout: time.Second,
 	}}
 	c.proxy = &httputil.ReverseProxy{
-		Transport: c.transport, FlushInterval: -1, BufferPool: copyBuffers{}, Rewrite: rewrite, ErrorHandler: c.failed,
+		Transport: c.transport, FlushInterval: -1, BufferPool: copyBuffers{}, Rewrite: rewrite, ModifyResponse: tidy, ErrorHandler: c.failed,
 		ErrorLog: log.New(logWriter{inst.unit}, "", 0),
 	}
 	return c
@@ -122,6 +122,7 @@ func rewrite(pr *httputil.ProxyRequest) {
 		u.RawPath = strip(u.RawPath, pass.prefix)
 	}
 	pr.Out.Host = pr.In.Host
+	pr.Out.Trailer = pr.In.Trailer // one map: it is filled while the body is read
 	h := pr.Out.Header
 	h["X-Forwarded-For"] = pr.In.Header["X-Forwarded-For"]
 	pr.SetXForwarded()
@@ -140,6 +141,16 @@ func rewrite(pr *httputil.ProxyRequest) {
 	}
 	hideCredentials(pr.Out, pass)
 	injectTrace(pr.In.Context(), h)
+}
+
+// tidy takes out of an answer what Galley says itself: who may read it from elsewhere, and the request's id.
+func tidy(r *http.Response) error {
+	for name := range r.Header {
+		if name == "X-Request-Id" || strings.HasPrefix(name, "Access-Control-") {
+			delete(r.Header, name)
+		}
+	}
+	return nil
 }
 
 func strip(path, prefix string) string {
