@@ -141,7 +141,8 @@ func (v pluginValves) Valves(_ context.Context, id string) (jsondoc.Doc, error) 
 
 // Spec implements pipelines.Local.
 func (v pluginValves) Spec(_ context.Context, id string) (jsondoc.Doc, error) {
-	return v.ConfigSchema(id)
+	schema, err := v.ConfigSchema(id)
+	return plugin.FormSchema(schema), err
 }
 
 // Update implements pipelines.Local.

@@ -9,21 +9,45 @@ import (
 	"github.com/galleychat/galley/core/jsondoc"
 )
 
-// The frontend's form for valves knows switches, lists and texts, and sends back every value, numbers that were edited as
-// texts. These two functions stand between it and a plugin's JSON schema.
+// The frontend's form for valves knows switches, choices and texts. It cannot be saved with an empty text or list in it,
+// but with null, and sends back every value, numbers that were edited as texts. These functions stand between it and a
+// plugin's JSON schema.
 
-// FormValues are values as the form can show them: an empty text as null, since the form cannot be saved with one; a list
-// that is not there as an empty one.
+// FormSchema is a schema as the form can show it: lists are texts with commas, and objects are texts of JSON.
+func FormSchema(schema jsondoc.Doc) jsondoc.Doc {
+	props := &jsondoc.Obj{}
+	schema.Get("properties").Each(func(name string, p jsondoc.Doc) bool {
+		hint := map[string]string{"array": "(separated by commas)", "object": "(JSON)"}[p.Text("type")]
+		if hint != "" {
+			about := strings.TrimSpace(p.Text("description") + " " + hint)
+			p = p.Set(jsondoc.Doc(`"string"`), "type").Set(jsondoc.Text(about), "description").Delete("items")
+		}
+		props.Set(name, p)
+		return true
+	})
+	return jsondoc.Object("type", jsondoc.Doc(`"object"`)).Set(props.Doc(), "properties")
+}
+
+// FormValues are values as the form can show them: nothing is null.
 func FormValues(schema, values jsondoc.Doc) jsondoc.Doc {
 	out := jsondoc.Open(values)
 	schema.Get("properties").Each(func(name string, p jsondoc.Doc) bool {
 		v := values.Get(name)
 		switch {
-		case p.Text("type") == "array" && v.IsNull():
-			out.Set(name, jsondoc.Doc("[]"))
-		case v.Kind() == '"' && v.Text() == "":
-			out.Set(name, jsondoc.Doc("null"))
+		case v.Kind() == '[':
+			var parts []string
+			for _, item := range v.List() {
+				text, _ := item.AsText()
+				parts = append(parts, text)
+			}
+			v = jsondoc.Text(strings.Join(parts, ", "))
+		case v.Kind() == '{' && p.Text("type") == "object":
+			v = jsondoc.Text(string(v))
 		}
+		if v == nil || v.Kind() == '"' && v.Text() == "" {
+			v = jsondoc.Doc("null")
+		}
+		out.Set(name, v)
 		return true
 	})
 	return out.Doc()
@@ -40,7 +64,7 @@ func fromForm(schema, effective, values jsondoc.Doc) jsondoc.Doc {
 		}
 		v = coerce(p, v)
 		now := effective.Get(name)
-		if !sameJSON(v, now) && !(v.IsNull() && now.Kind() == '"' && now.Text() == "") {
+		if !sameJSON(v, now) && !(v.IsNull() && (now == nil || string(now) == `""`)) {
 			out.Set(name, v)
 		}
 		return true
@@ -85,6 +109,9 @@ func coerce(p, v jsondoc.Doc) jsondoc.Doc {
 
 // coerceList is coerce for lists, of which the form makes texts between commas, and one empty text of nothing.
 func coerceList(p, v jsondoc.Doc) jsondoc.Doc {
+	if v.IsNull() {
+		return jsondoc.Doc("[]")
+	}
 	if v.Kind() == '"' {
 		var parts []jsondoc.Doc
 		for part := range strings.SplitSeq(v.Text(), ",") {

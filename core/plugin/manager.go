@@ -152,10 +152,17 @@ func (m *Manager) watch() {
 	t := time.NewTicker(m.o.Poll)
 	defer t.Stop()
 	var complaint string
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
 	for {
 		select {
 		case <-m.ctx.Done():
 			return
+		case <-sweep.C:
+			if err := m.sweep(m.ctx); err != nil && m.ctx.Err() == nil {
+				m.log.Warn("plugins: expired entries were not removed", "error", err)
+			}
+			continue
 		case <-t.C:
 		}
 		found, err := m.look()
@@ -170,6 +177,14 @@ func (m *Manager) watch() {
 			complaint = ""
 		}
 	}
+}
+
+// sweepEvery is how often expired entries of key-value stores are removed.
+const sweepEvery = 10 * time.Minute
+
+func (m *Manager) sweep(ctx context.Context) error {
+	_, err := plugins.NewKV(m.o.DB, plugins.Quota{}).Sweep(ctx)
+	return err
 }
 
 // look lists what is there to run.
