@@ -5,18 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
-	"os/exec"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	hclog "github.com/hashicorp/go-hclog"
 	goplugin "github.com/hashicorp/go-plugin"
-	"github.com/hashicorp/go-plugin/runner"
 	"google.golang.org/grpc"
 
 	"github.com/galleychat/galley/core/plugin/process"
@@ -25,11 +21,12 @@ import (
 
 // child is a process that speaks go-plugin's protocol.
 type child struct {
-	client *goplugin.Client
-	conn   *grpc.ClientConn
-	proc   *process.Process
-	pid    int
-	done   chan struct{} // closed when the process has ended
+	client  *goplugin.Client
+	conn    *grpc.ClientConn
+	proc    *process.Process
+	pid     int
+	printed io.Closer       // where what it prints goes
+	done    <-chan struct{} // closed when the process has ended
 }
 
 // stopGrace is how long a process may take to end by itself.
@@ -37,13 +34,12 @@ const stopGrace = 2 * time.Second
 
 // spawn starts a process and waits until it speaks.
 func (u *unit) spawn(ctx context.Context, src *source, cmd command, dir string, id *identity) (*child, error) {
-	r := &processRunner{u: u, spec: process.Spec{
-		Path: cmd.path, Args: cmd.args, Dir: cmd.dir, Name: u.ID(), Limits: processLimits(src), Env: environment(src, u, id),
-	}}
+	var run atomic.Pointer[process.Runner]
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = time.Now().Add(time.Minute)
 	}
+	printed := u.logs.writer()
 	client := goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig:  sdk.Handshake,
 		VersionedPlugins: map[int]goplugin.PluginSet{1: {"plugin": &wire{}}},
@@ -52,28 +48,33 @@ func (u *unit) spawn(ctx context.Context, src *source, cmd command, dir string, 
 		TLSConfig:        id.client(),
 		StartTimeout:     time.Until(deadline),
 		Logger:           hclog.NewNullLogger(),
-		SyncStdout:       u.logs.stdout(),
-		SyncStderr:       u.logs.stderr(),
+		SyncStdout:       printed,
+		SyncStderr:       printed,
 		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: dir},
-		RunnerFunc: func(_ hclog.Logger, c *exec.Cmd, _ string) (runner.Runner, error) {
-			r.spec.Env = append(r.spec.Env, c.Env...)
-			return r, nil
-		},
+		RunnerFunc: process.RunnerFunc(process.Spec{
+			Path: cmd.path, Args: cmd.args, Dir: cmd.dir, Name: u.ID(), Limits: processLimits(src), Env: environment(src, u, id), Grace: stopGrace,
+		}, u.logs.log, run.Store),
 		GRPCDialOptions: []grpc.DialOption{
 			grpc.WithReadBufferSize(64 << 10), grpc.WithWriteBufferSize(64 << 10),
 			grpc.WithChainUnaryInterceptor(traceUnary), grpc.WithChainStreamInterceptor(traceStream),
 		},
 	})
-	c := &child{client: client, done: make(chan struct{})}
+	started := func() *process.Process {
+		if r := run.Load(); r != nil {
+			return r.Process()
+		}
+		return nil
+	}
+	c := &child{client: client, printed: printed}
 	// go-plugin's start cannot be interrupted; ending the process does
 	stop := context.AfterFunc(ctx, func() {
-		if p := r.proc.Load(); p != nil {
-			_ = p.Kill(0)
+		if p := started(); p != nil {
+			_ = p.Kill(ctx)
 		}
 	})
 	defer stop()
 	protocol, err := client.Client()
-	c.proc = r.proc.Load()
+	c.proc = started()
 	if err == nil {
 		var raw any
 		if raw, err = protocol.Dispense("plugin"); err == nil {
@@ -81,14 +82,10 @@ func (u *unit) spawn(ctx context.Context, src *source, cmd command, dir string, 
 		}
 	}
 	if c.proc == nil {
-		close(c.done)
+		_ = printed.Close()
 		return nil, startError(err)
 	}
-	c.pid = c.proc.Pid()
-	go func() {
-		<-c.proc.Done()
-		close(c.done)
-	}()
+	c.pid, c.done = c.proc.Pid(), c.proc.Done()
 	if err != nil {
 		err = c.explain(startError(err))
 		c.stop()
@@ -138,79 +135,22 @@ func (c *child) explain(err error) error {
 		case <-time.After(time.Second):
 			return err
 		}
-		return fmt.Errorf("%w: %s", errEnded, c.proc.Exit())
+		exit, _ := c.proc.Exit()
+		return fmt.Errorf("%w: %s", errEnded, exit)
 	}
 	return err
 }
 
 // stop ends the process and waits for its end.
 func (c *child) stop() {
-	_ = c.proc.Kill(stopGrace)
-	c.client.Kill()
-	<-c.done
+	_ = c.proc.Kill(context.Background())
+	c.client.Kill() // go-plugin's own connections and goroutines
+	_ = c.printed.Close()
 }
 
 func (c *child) stats() (process.Stats, bool) {
 	s, err := c.proc.Stats()
 	return s, err == nil
-}
-
-// processRunner has go-plugin start processes our way.
-type processRunner struct {
-	u    *unit
-	spec process.Spec
-	proc atomic.Pointer[process.Process]
-	none *io.PipeReader
-}
-
-// Start implements runner.Runner.
-func (r *processRunner) Start(context.Context) error {
-	p, err := process.Start(r.spec)
-	if err != nil {
-		return err
-	}
-	r.proc.Store(p)
-	r.u.logs.follow(p)
-	var w *io.PipeWriter
-	r.none, w = io.Pipe()
-	go func() {
-		<-p.Done()
-		_ = w.Close()
-	}()
-	return nil
-}
-
-func (r *processRunner) Diagnose(context.Context) string { return "" }
-func (r *processRunner) Stdout() io.ReadCloser           { return r.proc.Load().Stdout() }
-
-// Stderr is empty to go-plugin: the unit's log reads the real one.
-func (r *processRunner) Stderr() io.ReadCloser { return r.none }
-func (r *processRunner) Name() string          { return r.spec.Name }
-func (r *processRunner) ID() string            { return strconv.Itoa(r.proc.Load().Pid()) }
-
-// Wait implements runner.AttachedRunner.
-func (r *processRunner) Wait(context.Context) error {
-	<-r.proc.Load().Done()
-	return nil
-}
-
-// Kill implements runner.AttachedRunner.
-func (r *processRunner) Kill(context.Context) error { return r.proc.Load().Kill(0) }
-
-// PluginToHost implements runner.AddrTranslator. Only sockets in the private folder are dialled.
-func (r *processRunner) PluginToHost(network, address string) (string, string, error) {
-	if network != "unix" {
-		return "", "", fmt.Errorf("it listens on %s, not on a unix socket", network)
-	}
-	if _, err := net.ResolveUnixAddr(network, address); err != nil {
-		return "", "", err
-	}
-	return network, address, nil
-}
-
-// HostToPlugin implements runner.AddrTranslator.
-func (r *processRunner) HostToPlugin(network, address string) (string, string, error) {
-	return network, address, nil
 }
 
 // passed are the variables of Galley's own environment that plugins get.

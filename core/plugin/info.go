@@ -42,7 +42,17 @@ type Info struct {
 	Grants       []string    `json:"grants"`
 	Missing      []string    `json:"missing_grants,omitempty"` // wanted and not granted
 	Limits       Limits      `json:"limits"`
-	Enforced     any         `json:"limits_enforced,omitempty"` // how each limit is kept
+	Enforced     *Enforced   `json:"limits_enforced,omitempty"`
+}
+
+// Enforced says how each limit is kept ("cgroup v2", "rlimit", "watched", "none", "not enforced: …"), and what ends the
+// plugin's own children.
+type Enforced struct {
+	Memory    string `json:"memory"`
+	CPU       string `json:"cpu"`
+	Processes string `json:"processes"`
+	OpenFiles string `json:"open_files"`
+	Tree      string `json:"tree"`
 }
 
 // Route is an address of a plugin.
@@ -106,8 +116,10 @@ func (u *unit) info(ctx context.Context) Info {
 	i.Name, i.Version, i.Description, i.SDK = inst.title(), d.GetVersion(), inst.description(), d.GetSdk()
 	i.PID, i.Started, i.Calls = inst.child.pid, started.Unix(), inst.running()-1
 	i.Configurable = len(d.GetConfigSchema()) > 0
+	a := inst.child.proc.Applied()
+	i.Enforced = &Enforced{a.Memory, a.CPU, a.Processes, a.OpenFiles, a.Tree}
 	if s, ok := inst.stats(); ok {
-		i.Memory, i.CPU, i.Processes = s.Memory, s.CPU.Seconds(), s.Processes
+		i.Memory, i.CPU, i.Processes = s.MemoryBytes, s.CPU.Seconds(), s.Processes
 	}
 	if routes, err := u.routes(inst); err == nil {
 		for _, r := range routes {

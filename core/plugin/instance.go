@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,7 +48,8 @@ type instance struct {
 	retired bool
 	idle    chan struct{} // closed when retired and without calls
 
-	endOnce sync.Once
+	unfollow context.CancelFunc // ends the forwarding of its log
+	endOnce  sync.Once
 }
 
 // errEnded says that a process has ended.
@@ -66,7 +66,7 @@ func (u *unit) launch(ctx context.Context, src *source, config jsondoc.Doc) (ins
 			inst.end()
 		}
 	}()
-	if inst.dir, err = os.MkdirTemp(u.m.run, "p"); err != nil {
+	if inst.dir, err = os.MkdirTemp(u.m.run.Path, "p"); err != nil {
 		return inst, err
 	}
 	cmd, err := src.prepare(inst.dir)
@@ -106,7 +106,7 @@ func (inst *instance) introduce(ctx context.Context, id *identity) (err error) {
 	if inst.host, err = u.m.serveHost(inst, id); err != nil {
 		return err
 	}
-	dataDir := filepath.Join(u.m.o.DataDir, inst.what.GetId())
+	dataDir := u.m.dataDir(inst.what.GetId())
 	if err := os.MkdirAll(dataDir, 0o700); err != nil {
 		return err
 	}
@@ -336,6 +336,9 @@ func (inst *instance) drain(ctx context.Context, limit time.Duration) {
 func (inst *instance) end() {
 	inst.endOnce.Do(func() {
 		inst.retire()
+		if inst.unfollow != nil {
+			inst.unfollow()
+		}
 		if inst.child != nil {
 			inst.child.stop()
 		}

@@ -1,9 +1,9 @@
 package plugin
 
 import (
-	"bufio"
+	"context"
 	"io"
-	"sync"
+	"log/slog"
 	"time"
 
 	"github.com/galleychat/galley/core/plugin/process"
@@ -11,48 +11,92 @@ import (
 
 // Line is a line of a plugin's log.
 type Line struct {
-	Time  time.Time `json:"time"`
-	Level string    `json:"level"`
-	Text  string    `json:"text"`
+	Time    time.Time      `json:"time"`
+	Level   string         `json:"level"`
+	Message string         `json:"message"`
+	Fields  map[string]any `json:"fields,omitempty"`
 }
 
-// logs is what the processes of a plugin wrote, the last lines of it.
+func lineOf(l process.Line) Line { return Line{l.Time, l.Level, l.Message, l.Fields} }
+
+// logs is what the processes of a plugin write, of which the last lines are kept.
 type logs struct {
-	u    *unit
-	mu   sync.Mutex
-	ring []Line
+	u   *unit
+	log *process.Log
 }
 
-func newLogs(u *unit) *logs { return &logs{u: u} }
-
-func (l *logs) follow(p *process.Process) {
-	go func() {
-		s := bufio.NewScanner(p.Stderr())
-		for s.Scan() {
-			l.add(s.Text())
-		}
-	}()
-}
-
-func (l *logs) add(text string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.ring = append(l.ring, Line{time.Now(), "info", text})
-	if len(l.ring) > 1000 {
-		l.ring = l.ring[1:]
-	}
-}
-
-func (l *logs) stdout() io.Writer { return lineWriter{l} }
-func (l *logs) stderr() io.Writer { return lineWriter{l} }
-
-type lineWriter struct{ l *logs }
-
-func (w lineWriter) Write(p []byte) (int, error) { w.l.add(string(p)); return len(p), nil }
+func newLogs(u *unit) *logs { return &logs{u, process.NewLog(process.LogOptions{})} }
 
 // last gives the last n lines, the oldest first.
 func (l *logs) last(n int) []Line {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return append([]Line{}, l.ring[max(0, len(l.ring)-n):]...)
+	out := []Line{}
+	for _, line := range l.log.Last(n) {
+		out = append(out, lineOf(line))
+	}
+	return out
+}
+
+// Follow gives the last n lines of a plugin's log and a channel with those that come; stop ends it.
+func (m *Manager) Follow(id string, n int) (last []Line, lines <-chan Line, stop func(), err error) {
+	u, err := m.find(id)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	before, more, stop := u.logs.log.Follow(n)
+	for _, line := range before {
+		last = append(last, lineOf(line))
+	}
+	out := make(chan Line)
+	ctx, cancel := context.WithCancel(m.ctx)
+	go func() {
+		defer close(out)
+		for line := range more {
+			select {
+			case out <- lineOf(line):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return last, out, func() {
+		cancel()
+		stop()
+	}, nil
+}
+
+// forward writes the lines into Galley's own log, for plugins with the grant "log", until ctx ends.
+func (l *logs) forward(ctx context.Context) {
+	_, lines, stop := l.log.Follow(0)
+	defer stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case line := <-lines:
+			attrs := make([]any, 0, 2*len(line.Fields))
+			for k, v := range line.Fields {
+				attrs = append(attrs, k, v)
+			}
+			l.u.log.Log(ctx, levelOf(line.Level), line.Message, attrs...)
+		}
+	}
+}
+
+func levelOf(name string) slog.Level {
+	switch name {
+	case "trace", "debug":
+		return slog.LevelDebug
+	case "warn":
+		return slog.LevelWarn
+	case "error":
+		return slog.LevelError
+	}
+	return slog.LevelInfo
+}
+
+// writer takes what a plugin prints after its handshake, which go-plugin brings over its own channel. Close it.
+func (l *logs) writer() *io.PipeWriter {
+	r, w := io.Pipe()
+	go func() { _, _ = l.log.ReadFrom(r) }()
+	return w
 }

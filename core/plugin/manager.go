@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
+	"github.com/galleychat/galley/core/plugin/process"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/plugins"
 	"github.com/galleychat/galley/core/web"
@@ -57,7 +57,7 @@ type Manager struct {
 	o      Options
 	log    *slog.Logger
 	states *plugins.Store
-	run    string // private folder of this process
+	run    *process.RunFolder // private folder of this process, for sockets and what is executed
 	begun  chan struct{}
 
 	mu      sync.Mutex // guards what follows; never held across I/O
@@ -94,8 +94,11 @@ func New(o Options) *Manager {
 // Start looks at the plugins folder and starts what is there. It waits for it only for as long as Patience says.
 func (m *Manager) Start(ctx context.Context) error {
 	var err error
-	if m.run, err = runDir(); err != nil {
+	if m.run, err = process.RunDir(""); err != nil {
 		return fmt.Errorf("plugins: %w", err)
+	}
+	if err := process.Sweep(); err != nil {
+		m.log.Warn("what an earlier process left was not all ended", "error", err)
 	}
 	m.ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
 	found, err := m.look()
@@ -144,7 +147,7 @@ func (m *Manager) Stop(context.Context) error {
 	}
 	m.stop()
 	m.wg.Wait()
-	return os.RemoveAll(m.run)
+	return m.run.Close()
 }
 
 // watch follows the folder and the table of states, which other replicas change too.
@@ -388,3 +391,6 @@ func (u *unit) adopt(ctx context.Context, enabled bool, set jsondoc.Doc) {
 		}
 	}
 }
+
+// dataDir is where a plugin may keep files.
+func (m *Manager) dataDir(id string) string { return filepath.Join(m.o.DataDir, id) }

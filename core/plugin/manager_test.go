@@ -124,7 +124,7 @@ func TestSmoke(t *testing.T) {
 		t.Fatal(err)
 	}
 	u.mu.Lock()
-	t.Log(u.state, u.problem, u.logs.ring)
+	t.Log(u.state, u.problem, u.logs.last(10))
 	u.mu.Unlock()
 	req, _ := http.NewRequest("GET", b.url+"/api/v1/plugins/basic/whoami", nil)
 	req.Header.Set("Authorization", "Bearer x")

@@ -88,7 +88,7 @@ func (x *metrics) Collect(ch chan<- prometheus.Metric) {
 			continue
 		}
 		if s, ok := inst.stats(); ok {
-			ch <- prometheus.MustNewConstMetric(x.resident, prometheus.GaugeValue, float64(s.Memory), id)
+			ch <- prometheus.MustNewConstMetric(x.resident, prometheus.GaugeValue, float64(s.MemoryBytes), id)
 			ch <- prometheus.MustNewConstMetric(x.cpu, prometheus.CounterValue, s.CPU.Seconds(), id)
 			ch <- prometheus.MustNewConstMetric(x.processes, prometheus.GaugeValue, float64(s.Processes), id)
 		}

@@ -5,12 +5,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
+
+	"github.com/galleychat/galley/core/plugin/process"
 )
 
 // source is what the plugins folder holds at one place: an executable, or a folder with a manifest.
@@ -126,36 +130,30 @@ type command struct {
 
 // prepare verifies what is to be executed and copies it to where nobody but Galley writes, so that the file that was
 // verified is the one that runs, and the original may be replaced meanwhile. Programs from the PATH are run in place.
-func (s *source) prepare(private string) (command, error) {
+func (s *source) prepare(private string) (c command, err error) {
 	if s.bare {
-		path := filepath.Join(private, "plugin")
-		_, err := stage(s.path, path, "")
+		path, err := staged(s.path, filepath.Join(private, "bin"), "")
 		return command{path: path, dir: filepath.Dir(s.path)}, err
 	}
 	m := s.manifest
-	c := command{path: m.Command, args: slices.Clone(m.Args), dir: s.path}
+	c = command{path: m.Command, args: slices.Clone(m.Args), dir: s.path}
 	inFolder := s.path != "" && filepath.IsLocal(m.Command) && isFile(filepath.Join(s.path, m.Command))
 	switch {
 	case len(m.Files) > 0:
 		// a program of several files runs from the private copy of just those
-		root := filepath.Join(private, "files")
-		for name, sum := range m.Files {
-			if _, err := stage(filepath.Join(s.path, name), filepath.Join(root, name), sum); err != nil {
-				return c, err
-			}
+		c.dir = filepath.Join(private, "files")
+		files, err := m.digests(inFolder)
+		if err != nil {
+			return c, err
 		}
-		c.dir = root
+		if err := process.StageFiles(s.path, files, c.dir); err != nil {
+			return c, err
+		}
 		if inFolder {
-			c.path = filepath.Join(root, m.Command)
-			if m.Files[m.Command] == "" {
-				if _, err := stage(filepath.Join(s.path, m.Command), c.path, m.SHA256); err != nil {
-					return c, err
-				}
-			}
+			c.path = filepath.Join(c.dir, m.Command)
 		}
 	case inFolder:
-		c.path = filepath.Join(private, "bin", filepath.Base(m.Command))
-		if _, err := stage(filepath.Join(s.path, m.Command), c.path, m.SHA256); err != nil {
+		if c.path, err = staged(filepath.Join(s.path, m.Command), filepath.Join(private, "bin"), m.SHA256); err != nil {
 			return c, err
 		}
 	}
@@ -170,13 +168,47 @@ func (s *source) prepare(private string) (command, error) {
 		c.path = found
 	}
 	if m.SHA256 != "" {
-		path := filepath.Join(private, "bin", filepath.Base(c.path))
-		if _, err := stage(c.path, path, m.SHA256); err != nil {
+		if c.path, err = staged(c.path, filepath.Join(private, "bin"), m.SHA256); err != nil {
 			return c, err
 		}
-		c.path = path
 	}
 	return c, nil
+}
+
+// digests are the digests of the files of a manifest, the command's among them.
+func (m *Manifest) digests(command bool) (map[string][sha256.Size]byte, error) {
+	out := map[string][sha256.Size]byte{}
+	add := func(name, sum string) error {
+		raw, err := hex.DecodeString(sum)
+		if err != nil || len(raw) != sha256.Size {
+			return fmt.Errorf("no digest is given for %s", name)
+		}
+		out[filepath.Clean(name)] = [sha256.Size]byte(raw)
+		return nil
+	}
+	for name, sum := range m.Files {
+		if err := add(name, sum); err != nil {
+			return nil, err
+		}
+	}
+	if _, named := out[filepath.Clean(m.Command)]; command && !named {
+		if err := add(m.Command, m.SHA256); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// staged copies a file into a private folder and compares the copy's digest with the one wanted, if any.
+func staged(file, dir, want string) (string, error) {
+	path, sum, err := process.Stage(file, dir)
+	if err != nil {
+		return "", err
+	}
+	if got := hex.EncodeToString(sum[:]); want != "" && !strings.EqualFold(got, want) {
+		return "", &ChecksumError{file, want, got}
+	}
+	return path, nil
 }
 
 func isFile(path string) bool {
@@ -221,7 +253,11 @@ func Digest(path string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	return digestOf(f, sha256.New())
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // ChecksumError says that a file is not the one that was pinned.
@@ -233,4 +269,10 @@ func (e *ChecksumError) Error() string {
 
 func short(digest string) string { return strings.ToLower(digest[:min(12, len(digest))]) + "…" }
 
-func hexOf(sum []byte) string { return hex.EncodeToString(sum) }
+// inode tells files apart that replaced each other.
+func inode(info os.FileInfo) string {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return fmt.Sprint(st.Ino)
+	}
+	return ""
+}

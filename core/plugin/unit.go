@@ -259,6 +259,11 @@ func (u *unit) take(ctx context.Context, inst *instance) error {
 	if err := u.m.publish(ctx, u, inst); err != nil {
 		return &refusal{err}
 	}
+	if contains(inst.grants(), "log") {
+		var follow context.Context
+		follow, inst.unfollow = context.WithCancel(u.m.ctx)
+		go u.logs.forward(follow)
+	}
 	u.mu.Lock()
 	u.started = time.Now()
 	u.mu.Unlock()
