@@ -450,3 +450,34 @@ func (emitting) For(c *filter.Call) filter.Chain {
 	}
 	return nil
 }
+
+// TestFiltersAndTools holds that an answer in several rounds has one inlet and one outlet, that each round's stream is
+// filtered, and that no tool runs for an answer which a filter has ended.
+func TestFiltersAndTools(t *testing.T) {
+	for _, forbidden := range []bool{false, true} {
+		ran, inlets, outlets := 0, 0, 0
+		add := tool("add", func(ctx context.Context, c ToolCall) (ToolResult, error) {
+			ran++
+			return echo(ctx, c)
+		})
+		b := newToolBench(t, rounds(calls(callDelta(0, "k1", "add", `{"a":1}`)), says("bad end")), add)
+		b.filter(filtertest.Filter{
+			OnInlet: func(_ context.Context, body jsondoc.Doc) (jsondoc.Doc, error) { inlets++; return body, nil },
+			OnChunk: func(_ context.Context, c []byte) ([][]byte, error) {
+				if forbidden && jsondoc.Doc(c).Text("choices", "0", "finish_reason") == "tool_calls" {
+					return nil, errors.New("no tools for you")
+				}
+				return [][]byte{[]byte(strings.ReplaceAll(string(c), "bad", "good"))}, nil
+			},
+			OnOutlet: func(_ context.Context, body jsondoc.Doc) (jsondoc.Doc, error) { outlets++; return body, nil },
+		})
+		m := b.ask(t, asking(""))
+		want, wantRan := "good end", 1
+		if forbidden {
+			want, wantRan = "", 0
+		}
+		if m.Text("content") != want || ran != wantRan || inlets != 1 || outlets != 1 || forbidden != (m.Text("error", "content", "message") == "no tools for you") {
+			t.Errorf("%s: %d calls, %d inlets, %d outlets", m, ran, inlets, outlets)
+		}
+	}
+}
