@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/galleychat/galley/core/auth"
+	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/filter/filtertest"
 	"github.com/galleychat/galley/core/jsondoc"
@@ -38,10 +40,20 @@ func suffix(s string) func(string) string { return func(text string) string { re
 
 func filtered(t *testing.T, chat http.HandlerFunc, list ...filtertest.Filter) (*bench, *filtertest.Set) {
 	b := newBench(t, chat)
+	return b, b.filter(list...)
+}
+
+// filter begins anew with other filters: an empty chat c1, no events, nothing asked.
+func (b *bench) filter(list ...filtertest.Filter) *filtertest.Set {
 	set := &filtertest.Set{Filters: list}
-	b.Filters = set
+	b.Filters, b.Log = set, slog.New(slog.DiscardHandler)
 	b.store.add("c1", "u1")
-	return b, set
+	b.rt = newRecorder()
+	b.Realtime = b.rt
+	for len(b.asked) > 0 {
+		<-b.asked
+	}
+	return set
 }
 
 // ofKind gives the data of the events of a kind.
@@ -122,6 +134,7 @@ func TestInletOnly(t *testing.T) {
 
 func TestInletRefuses(t *testing.T) {
 	limit := &web.Error{Status: http.StatusTooManyRequests, Detail: "Rate limit of 3 questions reached.", Header: http.Header{"Retry-After": {"20"}}}
+	b := newBench(t, streamed(finished))
 	for _, tt := range []struct {
 		name string
 		err  error
@@ -133,7 +146,7 @@ func TestInletRefuses(t *testing.T) {
 		{"any error", errors.New("not that word"), "not that word"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b, _ := filtered(t, streamed(finished), filtertest.Filter{OnInlet: func(context.Context, jsondoc.Doc) (jsondoc.Doc, error) { return nil, tt.err }})
+			b.filter(filtertest.Filter{OnInlet: func(context.Context, jsondoc.Doc) (jsondoc.Doc, error) { return nil, tt.err }})
 			if _, err := b.run(asked("c1", "hello", "")); err != nil {
 				t.Fatal(err)
 			}
@@ -155,7 +168,7 @@ func TestInletRefuses(t *testing.T) {
 		"program's chat": `{"model":"m","chat_id":"c1","id":"a1","messages":[],"user_message":{"id":"q1","role":"user","content":"x"}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			b, _ := filtered(t, streamed(finished), filtertest.Filter{OnInlet: func(context.Context, jsondoc.Doc) (jsondoc.Doc, error) { return nil, limit }})
+			b.filter(filtertest.Filter{OnInlet: func(context.Context, jsondoc.Doc) (jsondoc.Doc, error) { return nil, limit }})
 			_, err := b.run(body)
 			var e *web.Error
 			if !errors.As(err, &e) || e.Status != 429 || e.Header.Get("Retry-After") != "20" || e.Detail != limit.Detail {
@@ -196,11 +209,11 @@ func TestStreamFilters(t *testing.T) {
 			return [][]byte{c}, nil
 		}, "one", "A filter failed"},
 	}
+	b := newBench(t, streamed(delta(`{"content":"one "}`), delta(`{"content":"bad "}`), delta(`{"content":"two"}`), finished))
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			closed := make(chan bool, 2)
-			b, _ := filtered(t, streamed(delta(`{"content":"one "}`), delta(`{"content":"bad "}`), delta(`{"content":"two"}`), finished),
-				filtertest.Filter{OnChunk: tt.chunk, Closed: func() error { closed <- true; return nil }})
+			b.filter(filtertest.Filter{OnChunk: tt.chunk, Closed: func() error { closed <- true; return nil }})
 			if _, err := b.run(asked("c1", "hello", "")); err != nil {
 				t.Fatal(err)
 			}
@@ -214,7 +227,7 @@ func TestStreamFilters(t *testing.T) {
 			}
 		})
 		t.Run(tt.name+" to a program", func(t *testing.T) {
-			b, _ := filtered(t, streamed(delta(`{"content":"one "}`), delta(`{"content":"bad "}`), delta(`{"content":"two"}`), finished), filtertest.Filter{OnChunk: tt.chunk})
+			b.filter(filtertest.Filter{OnChunk: tt.chunk})
 			res, err := b.run(`{"model":"m","stream":true,"messages":[]}`)
 			if err != nil {
 				t.Fatal(err)
@@ -260,8 +273,9 @@ func whole(content string) http.HandlerFunc {
 func TestOutletOfWholeAnswers(t *testing.T) {
 	seen := filtertest.Filter{OnOutlet: lastContent(suffix(" [seen]"))}
 	const inChat = `{"model":"m","chat_id":"c1","id":"a1","messages":[],"user_message":{"id":"q1","role":"user","content":"x"}}`
+	b := newBench(t, whole("Hi"))
 	t.Run("to a program", func(t *testing.T) {
-		b, _ := filtered(t, whole("Hi"), seen)
+		b.filter(seen)
 		res, err := b.run(`{"model":"m","messages":[{"role":"user","content":"x"}]}`)
 		if err != nil {
 			t.Fatal(err)
@@ -271,9 +285,10 @@ func TestOutletOfWholeAnswers(t *testing.T) {
 		}
 	})
 	t.Run("switched off", func(t *testing.T) {
-		b, _ := filtered(t, whole("Hi"), seen)
+		b.filter(seen)
 		env := *b.Env
 		env.Chat.APIOutlets = false
+		defer func(on *config.Env) { b.Env = on }(b.Env)
 		b.Env = &env
 		res, err := b.run(`{"model":"m","messages":[]}`)
 		if err != nil || jsondoc.Doc(res.Response.JSON()).Text("choices", "0", "message", "content") != "Hi" {
@@ -281,7 +296,7 @@ func TestOutletOfWholeAnswers(t *testing.T) {
 		}
 	})
 	t.Run("to a program's chat", func(t *testing.T) {
-		b, _ := filtered(t, whole("Hi"), seen)
+		b.filter(seen)
 		res, err := b.run(inChat)
 		if err != nil || res.Body.Text("choices", "0", "message", "content") != "Hi [seen]" {
 			t.Errorf("%s %v", res.Body, err)
@@ -291,7 +306,7 @@ func TestOutletOfWholeAnswers(t *testing.T) {
 		}
 	})
 	t.Run("failing", func(t *testing.T) {
-		b, _ := filtered(t, whole("Hi"), filtertest.Filter{OnOutlet: func(context.Context, jsondoc.Doc) (jsondoc.Doc, error) { panic("no") }})
+		b.filter(filtertest.Filter{OnOutlet: func(context.Context, jsondoc.Doc) (jsondoc.Doc, error) { panic("no") }})
 		res, err := b.run(inChat)
 		if err != nil || res.Body.Text("choices", "0", "message", "content") != "Hi" {
 			t.Errorf("%s %v", res.Body, err)
@@ -434,4 +449,35 @@ func (emitting) For(c *filter.Call) filter.Chain {
 		c.Emit("status", jsondoc.Doc(`{"description":"checking"}`))
 	}
 	return nil
+}
+
+// TestFiltersAndTools holds that an answer in several rounds has one inlet and one outlet, that each round's stream is
+// filtered, and that no tool runs for an answer which a filter has ended.
+func TestFiltersAndTools(t *testing.T) {
+	for _, forbidden := range []bool{false, true} {
+		ran, inlets, outlets := 0, 0, 0
+		add := tool("add", func(ctx context.Context, c ToolCall) (ToolResult, error) {
+			ran++
+			return echo(ctx, c)
+		})
+		b := newToolBench(t, rounds(calls(callDelta(0, "k1", "add", `{"a":1}`)), says("bad end")), add)
+		b.filter(filtertest.Filter{
+			OnInlet: func(_ context.Context, body jsondoc.Doc) (jsondoc.Doc, error) { inlets++; return body, nil },
+			OnChunk: func(_ context.Context, c []byte) ([][]byte, error) {
+				if forbidden && jsondoc.Doc(c).Text("choices", "0", "finish_reason") == "tool_calls" {
+					return nil, errors.New("no tools for you")
+				}
+				return [][]byte{[]byte(strings.ReplaceAll(string(c), "bad", "good"))}, nil
+			},
+			OnOutlet: func(_ context.Context, body jsondoc.Doc) (jsondoc.Doc, error) { outlets++; return body, nil },
+		})
+		m := b.ask(t, asking(""))
+		want, wantRan := "good end", 1
+		if forbidden {
+			want, wantRan = "", 0
+		}
+		if m.Text("content") != want || ran != wantRan || inlets != 1 || outlets != 1 || forbidden != (m.Text("error", "content", "message") == "no tools for you") {
+			t.Errorf("%s: %d calls, %d inlets, %d outlets", m, ran, inlets, outlets)
+		}
+	}
 }

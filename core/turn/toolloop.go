@@ -14,7 +14,7 @@ func (e *Engine) runTools(ctx context.Context, t *Turn, a *answer) error {
 	history := openMessages(t.form.Get("messages"))
 	for round := 0; ; round++ {
 		calls := a.endRound()
-		if len(calls) == 0 {
+		if len(calls) == 0 || a.failed != nil { // a filter that ends an answer may do so for its calls
 			return nil
 		}
 		if limit := e.Env.Chat.MaxToolCalls; limit >= 0 && round >= limit {
