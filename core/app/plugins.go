@@ -98,7 +98,11 @@ func (p pluginTools) List(context.Context, *auth.Principal) ([]tools.ToolSet, er
 	}
 	var out []tools.ToolSet
 	for _, s := range p.a.Plugins.Toolsets() {
-		out = append(out, tools.ToolSet{ID: s.ID, Name: s.Name, Description: s.Description})
+		set := tools.ToolSet{ID: s.ID, Name: s.Name, Description: s.Description}
+		for _, t := range s.Tools {
+			set.Specs = append(set.Specs, jsondoc.Object("name", jsondoc.Text(t.Name)).Set(jsondoc.Text(t.Description), "description").Set(t.Parameters, "parameters"))
+		}
+		out = append(out, set)
 	}
 	return out, nil
 }
