@@ -102,6 +102,15 @@ func toolCallsJSON(calls []ToolCallDelta) json.RawMessage {
 	return mustJSON(out)
 }
 
+// MarshalJSON gives the chat.completion.chunk: Raw, or one without id and model that says what the fields do.
+func (c Chunk) MarshalJSON() ([]byte, error) { return newChunkEncoder("", "", 0).encode(&c), nil }
+
+// UnmarshalJSON reads a chat.completion.chunk, which Raw keeps.
+func (c *Chunk) UnmarshalJSON(raw []byte) (err error) {
+	*c, err = decodeChunk(slices.Clone(raw))
+	return err
+}
+
 // decodeChunk reads a chunk of OpenAI's form. With an error, the chunk has nothing but its text.
 func decodeChunk(raw []byte) (Chunk, error) {
 	var v struct {
