@@ -68,8 +68,7 @@ func (c *Config[T]) apply(raw []byte) (json.RawMessage, []*pb.Violation) {
 		return nil, []*pb.Violation{violation(err)}
 	}
 	if len(bytes.TrimSpace(raw)) > 0 {
-		clearGiven(reflect.ValueOf(next).Elem(), raw, "")
-		if err := json.Unmarshal(raw, next); err != nil {
+		if err := json.Unmarshal(given(reflect.ValueOf(next).Elem(), raw, ""), next); err != nil {
 			return nil, []*pb.Violation{violation(err)}
 		}
 	}
@@ -96,33 +95,38 @@ func (c *Config[T]) apply(raw []byte) (json.RawMessage, []*pb.Violation) {
 	return effective, nil
 }
 
-// clearGiven empties the lists and maps that a configuration gives, which replace those of the defaults rather than being
-// merged with them. Members that there are not are logged: most are misspelt.
-func clearGiven(v reflect.Value, raw []byte, prefix string) {
+// given prepares v for a configuration and gives it without the members that are null, which have their defaults: lists
+// and maps that it gives are emptied, since they replace those of the defaults. Members that there are not are logged: most
+// are misspelt.
+func given(v reflect.Value, raw []byte, prefix string) []byte {
 	o, err := parseObject(raw)
 	if err != nil {
-		return
+		return raw // decoding says what is wrong
 	}
 	fields := map[string]field{}
 	for f := range fieldsOf(v.Type()) {
 		fields[strings.ToLower(f.name)] = f
 	}
+	var out object
 	for _, m := range o {
+		if string(m.value) == "null" {
+			continue
+		}
 		f, ok := fields[strings.ToLower(m.name)]
 		if !ok {
 			slog.Warn("the configuration has a member that is not known", "name", prefix+m.name)
-			continue
-		}
-		if string(m.value) == "null" {
+			out = append(out, m)
 			continue
 		}
 		switch fv := v.FieldByIndex(f.Index); fv.Kind() {
 		case reflect.Slice, reflect.Map, reflect.Pointer, reflect.Interface:
 			fv.SetZero()
 		case reflect.Struct:
-			clearGiven(fv, m.value, prefix+f.name+".")
+			m.value = given(fv, m.value, prefix+f.name+".")
 		}
+		out = append(out, m)
 	}
+	return out.append(nil)
 }
 
 // FieldError is an error of Validate that names the field, as JSON does.

@@ -22,7 +22,7 @@ func parseObject(raw []byte) (object, error) {
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return nil, errors.New("not a JSON object")
 	}
-	var o object
+	o := object{}
 	at := map[string]int{}
 	for d.More() {
 		t, err := d.Token()
