@@ -69,7 +69,7 @@ func File(f sdk.File, content []byte) Option {
 	return func(s *settings) { s.host.addFile(f, content) }
 }
 
-// KVQuota is how many bytes of keys and values the plugin may keep; 64 MiB by default.
+// KVQuota is how many bytes of keys and values the plugin may keep; 16 MiB by default.
 func KVQuota(bytes int64) Option { return func(s *settings) { s.host.kv.quota = bytes } }
 
 // Harness is a plugin that runs, seen by one caller. It ends with the test.
@@ -124,7 +124,7 @@ func TryStart(t testing.TB, p sdk.Plugin, options ...Option) (*Harness, error) {
 	h := &Harness{b, sdk.Meta{Caller: User, RequestID: "request-1", Kind: "chat"}}
 
 	life := pb.NewLifecycleClient(b.conn)
-	if b.description, err = life.Describe(t.Context(), &pb.DescribeRequest{HostVersion: "test", HostFeatures: []string{"kv", "users", "models", "files", "events"}}); err != nil {
+	if b.description, err = life.Describe(t.Context(), &pb.DescribeRequest{HostVersion: "test", HostFeatures: []string{"kv", "users", "models", "files", "events", "log", "metrics"}}); err != nil {
 		return nil, err
 	}
 	wrong, err := h.configure(conf.config)

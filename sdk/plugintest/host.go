@@ -67,7 +67,7 @@ type fakeFile struct {
 func newFakeHost() *fakeHost {
 	return &fakeHost{
 		calls: map[string]int{}, failing: map[string]error{}, files: map[string]fakeFile{}, users: []sdk.Caller{User, Admin, Pending},
-		kv: kvStore{entries: map[string]kvEntry{}, quota: 64 << 20},
+		kv: kvStore{entries: map[string]kvEntry{}, quota: 16 << 20},
 	}
 }
 
