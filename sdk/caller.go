@@ -69,6 +69,11 @@ func WithMeta(ctx context.Context, m Meta) context.Context {
 	return context.WithValue(ctx, metaKey, &m)
 }
 
+// WithHost is a context with the services of a host, for tests of handlers.
+func WithHost(ctx context.Context, h *Host) context.Context {
+	return context.WithValue(ctx, hostKey, h)
+}
+
 // HostFrom gives the services that Galley offers to the plugin; nil outside of calls.
 func HostFrom(ctx context.Context) *Host {
 	h, _ := ctx.Value(hostKey).(*Host)

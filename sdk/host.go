@@ -2,7 +2,6 @@ package sdk
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"iter"
@@ -61,19 +60,19 @@ func (k KV) Get(ctx context.Context, key string) (Entry, error) {
 
 // Put writes a value. ttl 0 keeps it for ever.
 func (k KV) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
-	_, err := k.c.Put(ctx, &pb.KvPutRequest{Key: key, Value: value, TtlMs: ttl.Milliseconds()})
+	_, err := k.c.Put(ctx, &pb.KvPutRequest{Key: key, Value: value, TtlMs: ttlMillis(ttl)})
 	return hostError(err)
 }
 
 // CompareAndSet writes a value if the entry still has the version, 0 meaning that there is none; else [ErrConflict].
 func (k KV) CompareAndSet(ctx context.Context, key string, value []byte, version int64, ttl time.Duration) (int64, error) {
-	v, err := k.c.CompareAndSet(ctx, &pb.KvCompareAndSetRequest{Key: key, Value: value, Version: version, TtlMs: ttl.Milliseconds()})
+	v, err := k.c.CompareAndSet(ctx, &pb.KvCompareAndSetRequest{Key: key, Value: value, Version: version, TtlMs: ttlMillis(ttl)})
 	return v.GetVersion(), hostError(err)
 }
 
 // Add adds to a counter in one step and gives its value; a missing one counts as 0 and gets ttl.
 func (k KV) Add(ctx context.Context, key string, delta int64, ttl time.Duration) (value int64, expires time.Time, err error) {
-	c, err := k.c.Add(ctx, &pb.KvAddRequest{Key: key, Delta: delta, TtlMs: ttl.Milliseconds()})
+	c, err := k.c.Add(ctx, &pb.KvAddRequest{Key: key, Delta: delta, TtlMs: ttlMillis(ttl)})
 	return c.GetValue(), millis(c.GetExpiresAt()), hostError(err)
 }
 
@@ -98,9 +97,14 @@ func (k KV) List(ctx context.Context, prefix string) iter.Seq2[Entry, error] {
 					return
 				}
 			}
-			more = page.GetMore()
+			more = page.GetMore() && len(page.GetEntries()) > 0
 		}
 	}
+}
+
+// ttlMillis rounds up, since 0 means for ever.
+func ttlMillis(ttl time.Duration) int64 {
+	return int64((ttl + time.Millisecond - 1) / time.Millisecond)
 }
 
 func entryOf(e *pb.KvEntry) Entry {
@@ -154,15 +158,15 @@ func (m Models) List(ctx context.Context, userID string) ([]Model, error) {
 	}
 	out := make([]Model, 0, len(r.GetModels()))
 	for _, x := range r.GetModels() {
-		out = append(out, Model{ID: x.GetId(), Name: x.GetName(), Description: x.GetDescription(), OwnedBy: x.GetOwnedBy(), Tags: x.GetTags(), Created: x.GetCreated()})
+		out = append(out, Model{ID: x.GetId(), Name: x.GetName(), Description: x.GetDescription(), OwnedBy: x.GetOwnedBy(), Tags: x.GetTags(), Created: x.GetCreated(), Info: x.GetInfo()})
 	}
 	return out, nil
 }
 
-// Chat asks a model; body is a chat completion request with "model". Ending the loop ends the call.
+// Chat asks a model; body is a chat completion request with "model": a map, a struct or a [*Body]. Ending the loop ends the call.
 func (m Models) Chat(ctx context.Context, userID string, body any) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
-		raw, err := json.Marshal(body)
+		raw, err := marshal(body)
 		if err != nil {
 			yield(Chunk{}, err)
 			return
@@ -176,8 +180,8 @@ func (m Models) Chat(ctx context.Context, userID string, body any) iter.Seq2[Chu
 				break
 			}
 			for _, raw := range part.GetChunks() {
-				c, err := decodeChunk(raw)
-				if !yield(c, err) || err != nil {
+				c, _ := decodeChunk(raw) // of an unknown form: Raw says it all
+				if !yield(c, nil) {
 					return
 				}
 			}
@@ -328,7 +332,7 @@ type Event struct {
 
 // Emit sends an event and gives the number of connections it went to.
 func (e Events) Emit(ctx context.Context, ev Event) (int, error) {
-	data, err := json.Marshal(ev.Data)
+	data, err := marshal(ev.Data)
 	if err != nil {
 		return 0, err
 	}

@@ -3,7 +3,6 @@ package sdk
 import (
 	"io"
 	"log/slog"
-	"time"
 )
 
 // newLogHandler writes lines of JSON in the form that go-plugin's hosts read: @level, @message, @timestamp and the
@@ -13,26 +12,23 @@ func newLogHandler(w io.Writer) slog.Handler {
 		if len(groups) > 0 {
 			return a
 		}
-		switch a.Key {
-		case slog.TimeKey:
-			return slog.String("@timestamp", a.Value.Time().Format("2006-01-02T15:04:05.000000Z07:00"))
-		case slog.LevelKey:
-			return slog.String("@level", levelName(a.Value.Any()))
-		case slog.MessageKey:
+		switch v := a.Value; {
+		case a.Key == slog.TimeKey && v.Kind() == slog.KindTime:
+			return slog.String("@timestamp", v.Time().Format("2006-01-02T15:04:05.000000Z07:00"))
+		case a.Key == slog.LevelKey && v.Kind() == slog.KindAny:
+			if l, ok := v.Any().(slog.Level); ok {
+				return slog.String("@level", levelName(l))
+			}
+		case a.Key == slog.MessageKey:
 			a.Key = "@message"
-		}
-		if e, ok := a.Value.Any().(error); ok {
-			return slog.String(a.Key, e.Error())
-		}
-		if d, ok := a.Value.Any().(time.Duration); ok {
-			return slog.String(a.Key, d.String())
+		case v.Kind() == slog.KindDuration:
+			return slog.String(a.Key, v.Duration().String())
 		}
 		return a
 	}})
 }
 
-func levelName(v any) string {
-	l, _ := v.(slog.Level)
+func levelName(l slog.Level) string {
 	switch {
 	case l >= slog.LevelError:
 		return "error"

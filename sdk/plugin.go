@@ -2,11 +2,13 @@ package sdk
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // Plugin is what a program offers. ID and Version are needed, the rest as wanted; do not change it once it is served.
@@ -89,16 +91,53 @@ func (p *Plugin) check() error {
 	case p.HTTP == nil && len(p.Routes) > 0:
 		return errors.New("sdk: Routes without HTTP")
 	}
+	if err := checkRoutes(p.Routes); err != nil {
+		return err
+	}
 	for i, t := range p.Tools {
 		switch {
 		case !toolName.MatchString(t.Name):
 			return fmt.Errorf("sdk: tool name %q is not of letters, digits, - and _, at most 64", t.Name)
 		case t.Call == nil:
 			return fmt.Errorf("sdk: tool %q has no Call", t.Name)
+		case t.Parameters != nil && !json.Valid(t.Parameters):
+			return fmt.Errorf("sdk: the parameters of tool %q are not JSON", t.Name)
 		case slices.ContainsFunc(p.Tools[:i], func(o Tool) bool { return o.Name == t.Name }):
 			return fmt.Errorf("sdk: two tools are named %q", t.Name)
 		}
 	}
+	return nil
+}
+
+// checkRoutes says what ServeMux would of the patterns: which it cannot read, and which are for the same requests.
+func checkRoutes(routes []Route) error {
+	mux := http.NewServeMux()
+	for _, r := range routes {
+		method, path, ok := strings.Cut(r.Pattern, " ")
+		if !ok {
+			method, path = "", r.Pattern
+		}
+		if path = strings.TrimSpace(path); !strings.HasPrefix(path, "/") {
+			return fmt.Errorf("sdk: the path of route %q does not begin with /", r.Pattern)
+		}
+		if err := handle(mux, strings.TrimSpace(method+" "+path)); err != nil {
+			return fmt.Errorf("sdk: route %q: %w", r.Pattern, err)
+		}
+		if r.OpenAPI != nil && !json.Valid(r.OpenAPI) {
+			return fmt.Errorf("sdk: the OpenAPI of route %q is not JSON", r.Pattern)
+		}
+	}
+	return nil
+}
+
+// handle adds a pattern to a mux, which panics where it cannot.
+func handle(mux *http.ServeMux, pattern string) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+	}()
+	mux.Handle(pattern, http.NotFoundHandler())
 	return nil
 }
 

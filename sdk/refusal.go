@@ -1,9 +1,11 @@
 package sdk
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -12,7 +14,7 @@ import (
 )
 
 // Refusal is an error that says what the client is answered: an HTTP status and {"detail": Detail}. LLMs, filters and
-// tools return it; any other error is answered as 500 or 502 without its text.
+// tools return it; any other error is logged, and the client is answered 500 or 502 without its text.
 type Refusal struct {
 	Status  int // 400 to 599
 	Detail  string
@@ -35,11 +37,35 @@ func (r *Refusal) Error() string { return fmt.Sprintf("%d %s", r.Status, r.Detai
 
 // GRPCStatus has the refusal travel as a detail of the call's status.
 func (r *Refusal) GRPCStatus() *status.Status {
-	s := status.New(refusalCode(r.Status), r.Detail)
-	if with, err := s.WithDetails(&pb.Refusal{Status: int32(r.Status), Detail: r.Detail, Headers: r.Headers}); err == nil {
+	d := &pb.Refusal{Status: int32(r.Status), Detail: utf8Text(r.Detail), Headers: map[string]string{}}
+	if r.Status < 400 || r.Status > 599 {
+		d.Status = http.StatusInternalServerError
+	}
+	for k, v := range r.Headers {
+		d.Headers[utf8Text(k)] = utf8Text(v)
+	}
+	s := status.New(refusalCode(r.Status), d.GetDetail())
+	if with, err := s.WithDetails(d); err == nil {
 		return with
 	}
 	return s
+}
+
+// utf8Text is a text as messages carry it, which must be UTF-8.
+func utf8Text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+// RefusalFrom finds the refusal that the error of a call carries, nil if none.
+func RefusalFrom(err error) *Refusal {
+	var r *Refusal
+	if errors.As(err, &r) {
+		return r
+	}
+	for _, d := range status.Convert(err).Details() {
+		if d, ok := d.(*pb.Refusal); ok {
+			return &Refusal{Status: int(d.GetStatus()), Detail: d.GetDetail(), Headers: d.GetHeaders()}
+		}
+	}
+	return nil
 }
 
 func refusalCode(s int) codes.Code {
@@ -77,10 +103,8 @@ func hostError(err error) error {
 	if !ok {
 		return err
 	}
-	for _, d := range s.Details() {
-		if r, ok := d.(*pb.Refusal); ok {
-			return &Refusal{Status: int(r.GetStatus()), Detail: r.GetDetail(), Headers: r.GetHeaders()}
-		}
+	if r := RefusalFrom(err); r != nil {
+		return r
 	}
 	var kind error
 	switch s.Code() {
@@ -92,6 +116,10 @@ func hostError(err error) error {
 		kind = ErrQuota
 	case codes.PermissionDenied:
 		kind = ErrNotGranted
+	case codes.Canceled:
+		kind = context.Canceled
+	case codes.DeadlineExceeded:
+		kind = context.DeadlineExceeded
 	default:
 		return fmt.Errorf("galley: %s: %s", s.Code(), s.Message())
 	}

@@ -41,7 +41,10 @@ func Serve(p Plugin) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	go s.endWithHost()
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt) // of the terminal that Galley runs in, which ends the plugin itself
+	terminate := make(chan os.Signal, 1)
+	signal.Notify(terminate, syscall.SIGTERM)
+	go s.endWithHost(terminate)
 	goplugin.Serve(&goplugin.ServeConfig{
 		HandshakeConfig:  Handshake,
 		VersionedPlugins: map[int]goplugin.PluginSet{1: {"plugin": &grpcPlugin{s: s}}},
@@ -52,14 +55,12 @@ func Serve(p Plugin) {
 }
 
 // endWithHost ends the process when Galley is gone, which closes the standard input, or asks it to end.
-func (s *Server) endWithHost() {
+func (s *Server) endWithHost(terminate <-chan os.Signal) {
 	gone := make(chan struct{})
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		close(gone)
 	}()
-	terminate := make(chan os.Signal, 1)
-	signal.Notify(terminate, syscall.SIGTERM)
 	select {
 	case <-gone:
 	case <-terminate:

@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -16,6 +15,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/propagation"
@@ -34,12 +34,12 @@ type Server struct {
 	life   context.Context // ends when the plugin is to stop
 	cancel context.CancelFunc
 
+	host     atomic.Pointer[Host]
 	mu       sync.Mutex // guards what Connect and Close do
-	host     *Host
 	conn     *grpc.ClientConn
 	http     *http.Server
-	identity *tls.Certificate
-	started  bool
+	starting sync.Mutex
+	started  bool // once Start has succeeded
 	stopOnce sync.Once
 }
 
@@ -106,13 +106,16 @@ func (s *Server) context(ctx context.Context) context.Context {
 }
 
 func (s *Server) withHost(ctx context.Context) context.Context {
-	s.mu.Lock()
-	h := s.host
-	s.mu.Unlock()
-	if h == nil {
-		return ctx
+	if h := s.host.Load(); h != nil {
+		return WithHost(ctx, h)
 	}
-	return context.WithValue(ctx, hostKey, h)
+	return ctx
+}
+
+// ConnectTo gives the plugin a host to talk to over a connection that there is already, in place of the one that Galley
+// names when it connects: for tests.
+func (s *Server) ConnectTo(conn grpc.ClientConnInterface, grants []string, dataDir string) {
+	s.host.Store(NewHost(conn, grants, dataDir))
 }
 
 // carrier has OpenTelemetry read gRPC metadata.
@@ -198,7 +201,7 @@ func (l *lifecycle) Connect(_ context.Context, req *pb.ConnectRequest) (*pb.Conn
 	s := l.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.host != nil {
+	if s.host.Load() != nil {
 		return nil, status.Error(codes.FailedPrecondition, "connected already")
 	}
 	cert, certPEM, err := newIdentity()
@@ -209,22 +212,24 @@ func (l *lifecycle) Connect(_ context.Context, req *pb.ConnectRequest) (*pb.Conn
 	if !hostPool.AppendCertsFromPEM(req.GetHostCertificate()) {
 		return nil, status.Error(codes.InvalidArgument, "the host's certificate cannot be read")
 	}
-	s.conn, err = grpc.NewClient(req.GetHostAddress(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
+	conn, err := grpc.NewClient(req.GetHostAddress(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
 		Certificates: []tls.Certificate{*cert}, RootCAs: hostPool, ServerName: "localhost", MinVersion: tls.VersionTLS13,
 	})), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30), grpc.MaxCallSendMsgSize(1<<30)))
 	if err != nil {
-		return nil, err
+		return nil, status.Errorf(codes.InvalidArgument, "the host's address: %v", err)
 	}
-	s.host = NewHost(s.conn, req.GetGrants(), req.GetDataDir())
 	resp := &pb.ConnectResponse{Certificate: certPEM}
 	if s.p.HTTP != nil {
 		if resp.HttpAddress, err = s.listen(&tls.Config{
 			Certificates: []tls.Certificate{*cert}, ClientCAs: hostPool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13,
 			SessionTicketsDisabled: true, NextProtos: []string{"http/1.1"},
 		}); err != nil {
+			_ = conn.Close()
 			return nil, err
 		}
 	}
+	s.conn = conn
+	s.ConnectTo(conn, req.GetGrants(), req.GetDataDir())
 	return resp, nil
 }
 
@@ -259,16 +264,24 @@ func (l *lifecycle) Configure(_ context.Context, req *pb.ConfigureRequest) (*pb.
 		}
 		resp.Config = effective
 	}
-	s.mu.Lock()
-	first := !s.started
-	s.started = true
-	s.mu.Unlock()
-	if first && s.p.Start != nil {
-		if err := s.p.Start(s.withHost(s.life)); err != nil {
-			return nil, status.Error(codes.FailedPrecondition, err.Error())
-		}
+	if err := s.start(); err != nil {
+		return nil, status.Error(codes.FailedPrecondition, err.Error())
 	}
 	return resp, nil
+}
+
+// start calls Start until it has succeeded.
+func (s *Server) start() error {
+	s.starting.Lock()
+	defer s.starting.Unlock()
+	if s.started || s.p.Start == nil {
+		return nil
+	}
+	if err := s.p.Start(s.withHost(s.life)); err != nil {
+		return err
+	}
+	s.started = true
+	return nil
 }
 
 func (l *lifecycle) Check(ctx context.Context, _ *pb.CheckRequest) (*pb.CheckResponse, error) {
@@ -281,9 +294,9 @@ func (l *lifecycle) Check(ctx context.Context, _ *pb.CheckRequest) (*pb.CheckRes
 	case err == nil:
 		return &pb.CheckResponse{Status: pb.CheckResponse_STATUS_OK}, nil
 	case errors.As(err, &d):
-		return &pb.CheckResponse{Status: pb.CheckResponse_STATUS_DEGRADED, Message: err.Error()}, nil
+		return &pb.CheckResponse{Status: pb.CheckResponse_STATUS_DEGRADED, Message: utf8Text(err.Error())}, nil
 	}
-	return &pb.CheckResponse{Status: pb.CheckResponse_STATUS_FAILED, Message: err.Error()}, nil
+	return &pb.CheckResponse{Status: pb.CheckResponse_STATUS_FAILED, Message: utf8Text(err.Error())}, nil
 }
 
 func (l *lifecycle) Metrics(ctx context.Context, _ *pb.MetricsRequest) (*pb.MetricsResponse, error) {
@@ -319,7 +332,8 @@ func (l *lifecycle) Drain(context.Context, *pb.DrainRequest) (*pb.DrainResponse,
 	return &pb.DrainResponse{}, nil
 }
 
-// failure is the error that a call is answered with: refusals as they are, others logged and without their text.
+// failure is the error that a call is answered with: refusals as they are; others are logged, and Galley keeps their text
+// from clients.
 func failure(ctx context.Context, method string, err error) error {
 	var r *Refusal
 	switch {
@@ -329,8 +343,6 @@ func failure(ctx context.Context, method string, err error) error {
 		return r.GRPCStatus().Err()
 	case ctx.Err() != nil:
 		return status.FromContextError(ctx.Err()).Err()
-	case errors.Is(err, io.EOF):
-		return status.Error(codes.Internal, "unexpected end")
 	}
 	slog.Error("call failed", "method", method, "error", err)
 	return status.Error(codes.Internal, err.Error())

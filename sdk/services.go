@@ -3,7 +3,6 @@ package sdk
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"io"
 	"sync"
@@ -29,7 +28,7 @@ func (l *llmService) Models(ctx context.Context, req *pb.ModelsRequest) (*pb.Mod
 	}
 	resp := &pb.ModelsResponse{}
 	for _, m := range list {
-		resp.Models = append(resp.Models, &pb.Model{Id: m.ID, Name: m.Name, Description: m.Description, OwnedBy: m.OwnedBy, Tags: m.Tags, Created: m.Created})
+		resp.Models = append(resp.Models, &pb.Model{Id: m.ID, Name: m.Name, Description: m.Description, OwnedBy: m.OwnedBy, Tags: m.Tags, Created: m.Created, Info: m.Info})
 	}
 	return resp, nil
 }
@@ -37,7 +36,9 @@ func (l *llmService) Models(ctx context.Context, req *pb.ModelsRequest) (*pb.Mod
 func (l *llmService) Chat(req *pb.ChatRequest, out grpc.ServerStreamingServer[pb.ChatResponse]) error {
 	ctx := withMeta(out.Context(), req.GetMeta())
 	b := newBatch(out)
+	defer b.close() // also where the plugin panics
 	enc := newChunkEncoder("chatcmpl-"+rand.Text(), req.GetModel(), time.Now().Unix())
+	enc.role = true
 	var failed error
 	var usage *Usage
 	for c, err := range l.s.p.LLM.Chat(ctx, &ChatRequest{Body: NewBody(req.GetBody()), Model: req.GetModel(), Stream: req.GetStream()}) {
@@ -47,9 +48,9 @@ func (l *llmService) Chat(req *pb.ChatRequest, out grpc.ServerStreamingServer[pb
 		}
 		if c.Usage != nil && c.Raw == nil { // sent last, after the end of the text
 			usage, c.Usage = c.Usage, nil
-			if c.empty() {
-				continue
-			}
+		}
+		if c.empty() {
+			continue
 		}
 		if !b.add(enc.encode(&c)) {
 			break
@@ -94,10 +95,10 @@ func newBatch(out grpc.ServerStreamingServer[pb.ChatResponse]) *batch {
 func (b *batch) add(chunk []byte) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for b.bytes >= maxPending && b.err == nil {
+	for b.bytes >= maxPending && b.err == nil && !b.closed {
 		b.room.Wait()
 	}
-	if b.err != nil || b.out.Context().Err() != nil {
+	if b.closed || b.err != nil || b.out.Context().Err() != nil {
 		return false
 	}
 	b.chunks = append(b.chunks, chunk)
@@ -130,7 +131,7 @@ func (b *batch) send() {
 	}
 }
 
-// close sends what is left.
+// close sends what is left. It may be called again.
 func (b *batch) close() error {
 	b.mu.Lock()
 	b.closed = true
@@ -178,7 +179,11 @@ func change(ctx context.Context, method string, f func(context.Context, *Body) e
 		return nil, nil
 	}
 	body := NewBody(raw)
-	if err := f(ctx, body); err != nil {
+	err := f(ctx, body)
+	if err == nil {
+		err = body.Err()
+	}
+	if err != nil {
 		return nil, failure(ctx, method, err)
 	}
 	if !body.Changed() {
@@ -221,53 +226,6 @@ func (f *filterService) Stream(s grpc.BidiStreamingServer[pb.StreamRequest, pb.S
 	}
 }
 
-// through passes one chunk through a filter; what it leaves as it is keeps its text.
-func through(filter StreamFilter, raw []byte) ([][]byte, error) {
-	c, err := decodeChunk(raw)
-	if err != nil {
-		return [][]byte{raw}, nil // not a chunk of ours to judge
-	}
-	next, err := filter.Chunk(c)
-	if err != nil {
-		return nil, err
-	}
-	var head struct {
-		ID      string `json:"id"`
-		Model   string `json:"model"`
-		Created int64  `json:"created"`
-	}
-	var out [][]byte
-	for i := range next {
-		if next[i].Raw != nil && same(&next[i], raw) {
-			out = append(out, next[i].Raw)
-			continue
-		}
-		if head.ID == "" {
-			_ = json.Unmarshal(raw, &head) // what is missing stays empty
-		}
-		next[i].Raw = nil
-		out = append(out, newChunkEncoder(head.ID, head.Model, head.Created).encode(&next[i]))
-	}
-	return out, nil
-}
-
-// same says whether a chunk's fields are still those of its text, so that the text can go on as it is.
-func same(c *Chunk, raw []byte) bool {
-	if len(c.Raw) != len(raw) || string(c.Raw) != string(raw) {
-		return true // made anew by the filter
-	}
-	was, err := decodeChunk(raw)
-	if err != nil || was.Text != c.Text || was.Reasoning != c.Reasoning || was.FinishReason != c.FinishReason || len(was.ToolCalls) != len(c.ToolCalls) {
-		return false
-	}
-	for i := range was.ToolCalls {
-		if was.ToolCalls[i] != c.ToolCalls[i] {
-			return false
-		}
-	}
-	return (was.Usage == nil) == (c.Usage == nil) && (was.Usage == nil || *was.Usage == *c.Usage)
-}
-
 type toolsService struct {
 	pb.UnimplementedToolsServer
 	s *Server
@@ -285,13 +243,22 @@ func (t *toolsService) Call(req *pb.CallRequest, out grpc.ServerStreamingServer[
 		return status.Errorf(codes.NotFound, "no tool %q", req.GetName())
 	}
 	var mu sync.Mutex // a tool may emit from several goroutines
+	ended := false
+	defer func() {
+		mu.Lock()
+		defer mu.Unlock()
+		ended = true
+	}()
 	call := &ToolCall{Arguments: req.GetArguments(), emit: func(kind string, data any) error {
-		raw, err := json.Marshal(data)
+		raw, err := marshal(data)
 		if err != nil {
 			return err
 		}
 		mu.Lock()
 		defer mu.Unlock()
+		if ended {
+			return errors.New("sdk: the tool's call has ended")
+		}
 		return out.Send(&pb.CallResponse{Item: &pb.CallResponse_Event{Event: &pb.Event{Type: kind, Data: raw}}})
 	}}
 	result, err := tool.Call(ctx, call)
@@ -305,13 +272,15 @@ func (t *toolsService) Call(req *pb.CallRequest, out grpc.ServerStreamingServer[
 	case isText:
 		r.Text = s
 	default:
-		raw, err := json.Marshal(result)
+		raw, err := marshal(result)
 		if err != nil {
 			return status.Errorf(codes.Internal, "the result cannot be encoded: %v", err)
 		}
 		r.Json = raw
 	}
+	r.Text = utf8Text(r.Text)
 	mu.Lock()
 	defer mu.Unlock()
+	ended = true
 	return out.Send(&pb.CallResponse{Item: &pb.CallResponse_Result{Result: r}})
 }

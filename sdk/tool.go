@@ -1,6 +1,7 @@
 package sdk
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -44,16 +45,49 @@ func NewTool[In any](name, description string, f func(ctx context.Context, in In
 	if t.Kind() != reflect.Struct {
 		panic(fmt.Sprintf("sdk: the argument of tool %s is %s, not a struct", name, t))
 	}
-	return Tool{Name: name, Description: description, Parameters: mustJSON(schemaOf(t, reflect.Value{})), Call: func(ctx context.Context, call *ToolCall) (any, error) {
-		var in In
-		if err := applyDefaults(reflect.ValueOf(&in).Elem()); err != nil {
+	if err := applyDefaults(reflect.New(t).Elem()); err != nil {
+		panic(fmt.Sprintf("%v (tool %s)", err, name))
+	}
+	schema := schemaOf(t, reflect.Value{})
+	var required []string
+	if raw, ok := schema.get("required"); ok {
+		_ = json.Unmarshal(raw, &required) // written just now
+	}
+	return Tool{Name: name, Description: description, Parameters: schema.append(nil), Call: func(ctx context.Context, call *ToolCall) (any, error) {
+		in, err := arguments[In](call.Arguments, required)
+		if err != nil {
 			return nil, err
-		}
-		if err := json.Unmarshal(call.Arguments, &in); err != nil {
-			return nil, fmt.Errorf("arguments: %w", err)
 		}
 		return f(WithToolCall(ctx, call), in)
 	}}
+}
+
+// arguments reads a call's arguments. The errors are for the model, which may try again.
+func arguments[In any](raw json.RawMessage, required []string) (in In, err error) {
+	if len(bytes.TrimSpace(raw)) == 0 {
+		raw = []byte("{}")
+	}
+	v := reflect.ValueOf(&in).Elem()
+	if err := applyDefaults(v); err != nil {
+		return in, err
+	}
+	given, err := parseObject(raw)
+	if err != nil {
+		return in, fmt.Errorf("the arguments are %w", err)
+	}
+	for _, name := range required {
+		if _, ok := given.get(name); !ok {
+			return in, fmt.Errorf("the argument %s is missing", name)
+		}
+	}
+	if err := json.Unmarshal(raw, &in); err != nil {
+		w := violation(err)
+		return in, fmt.Errorf("the argument %s %s", w.GetPath(), w.GetMessage())
+	}
+	for _, w := range bounds(v, "") {
+		return in, fmt.Errorf("the argument %s %s", w.path, w.message)
+	}
+	return in, nil
 }
 
 type toolCallKey struct{}
