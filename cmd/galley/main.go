@@ -42,6 +42,7 @@ type command struct {
 }
 
 func main() {
+	serveBuiltin(os.Args[1:])
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// The first signal ends the context; from then on signals have their usual effect, so that a second one ends the
 	// process at once.

@@ -31,6 +31,9 @@ func (p *program) config(in *input) (app.Config, error) {
 	}
 	c.Version, c.Revision = version()
 	c.Log = p.errs
+	if err := useBuiltins(&c); err != nil {
+		return c, err
+	}
 	app.TuneMemory(in.lookup)
 	c.Ready = func(a *app.App, _ string) { slog.SetDefault(a.Log) } // for packages without a logger of their own
 	return c, nil

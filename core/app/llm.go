@@ -6,7 +6,6 @@ import (
 
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/llm"
-	"github.com/galleychat/galley/core/llm/demo"
 	"github.com/galleychat/galley/core/llm/ollama"
 	"github.com/galleychat/galley/core/llm/openai"
 )
@@ -36,9 +35,6 @@ func (a *App) openLLM() error {
 			a.connect(snap)
 		}
 	})
-	if a.Config.Demo {
-		return a.LLM.Register(new(demo.Provider))
-	}
 	return nil
 }
 

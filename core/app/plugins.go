@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -31,15 +30,6 @@ func (a *App) openPlugins() {
 	if a.Filters == nil {
 		a.Filters = a.Plugins.Filters()
 	}
-}
-
-// BuiltinPlugin is the manifest of a plugin that is this program itself, started with other arguments.
-func BuiltinPlugin(id, version string, args ...string) (plugin.Manifest, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return plugin.Manifest{}, err
-	}
-	return plugin.Manifest{ID: id, Version: version, Command: exe, Args: args}, nil
 }
 
 // pluginRouter gives plugins the router, which is made after their manager.

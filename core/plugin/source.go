@@ -136,6 +136,9 @@ func (s *source) prepare(private string) (c command, err error) {
 		return command{path: path, dir: filepath.Dir(s.path)}, err
 	}
 	m := s.manifest
+	if isBuiltin(s) {
+		return command{path: m.Command, args: m.Args}, nil
+	}
 	c = command{path: m.Command, args: slices.Clone(m.Args), dir: s.path}
 	inFolder := s.path != "" && filepath.IsLocal(m.Command) && isFile(filepath.Join(s.path, m.Command))
 	switch {
