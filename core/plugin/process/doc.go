@@ -16,7 +16,9 @@
 // a mount of /proc, would mend that at a greater cost than the guard's.
 //
 // What can be left: a descendant that made a session of its own, where there is no cgroup that this process may write and
-// its parent has ended before it. Applied.Tree tells operators which of the two they have.
+// its parent ended before it was seen (descendants are noted each second). There, and where there is only v1, one that left
+// the group also survives a host's SIGKILL; with v1 Sweep of the next start ends it. Applied.Tree tells operators which
+// way they have.
 //
 // # Limits
 //

@@ -206,7 +206,11 @@ func killGroup(dir string) {
 	}
 	for range 100 {
 		living := 0
-		for _, pid := range groupPids(dir, nil) {
+		var pids []int
+		for _, below := range subgroups(dir) {
+			pids = groupPids(below, pids)
+		}
+		for _, pid := range pids {
 			if s, ok := readStat(pid); ok && s.state != 'Z' && syscall.Kill(pid, syscall.SIGKILL) == nil {
 				living++
 			}
@@ -233,12 +237,29 @@ func (g *group) remove() {
 	}
 }
 
+// subgroups are the groups that a child may have made below its own, the deepest first, and the group itself.
+func subgroups(dir string) (dirs []string) {
+	entries, _ := os.ReadDir(dir)
+	for _, entry := range entries {
+		if entry.IsDir() {
+			dirs = append(dirs, subgroups(filepath.Join(dir, entry.Name()))...)
+		}
+	}
+	return append(dirs, dir)
+}
+
 // removeGroup removes a group whose processes were killed and may still be about to end. Should one take longer, Sweep of
 // the next start removes the group.
 func removeGroup(dir string) error {
 	for wait := time.Millisecond; ; wait *= 2 {
 		err := os.Remove(dir)
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		for _, below := range subgroups(dir) {
+			err = os.Remove(below)
+		}
+		if err == nil {
 			return nil
 		}
 		if wait > time.Second {

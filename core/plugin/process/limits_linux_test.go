@@ -228,8 +228,11 @@ func TestSweep(t *testing.T) {
 		}
 		defer func() { _ = os.Remove(dir) }()
 	}
+	if err := os.Mkdir(stale+"/below", 0o755); err != nil { // made by the child itself
+		t.Fatal(err)
+	}
 	living, left := start(t, sh("sleep 1000")), start(t, sh("sleep 1000"))
-	if err := write(stale+"/cgroup.procs", strconv.Itoa(left.Pid())); err != nil {
+	if err := write(stale+"/below/cgroup.procs", strconv.Itoa(left.Pid())); err != nil {
 		t.Fatal(err)
 	}
 	if err := Sweep(); err != nil {

@@ -160,7 +160,7 @@ func TestFloodFromProcess(t *testing.T) {
 	log := NewLog(LogOptions{})
 	began := time.Now()
 	n, err := log.ReadFrom(p.Stderr())
-	if want := int64(300_000 * 35); err != nil || n != want {
+	if want := int64(300_000 * 33); err != nil || n != want {
 		t.Error(n, want, err)
 	}
 	if log.Dropped() < 250_000 || time.Since(began) > 20*time.Second {

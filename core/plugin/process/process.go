@@ -87,7 +87,8 @@ type Process struct {
 
 	mu      sync.Mutex // held while signals are sent, so that none goes to a number that was given out anew
 	reaped  bool
-	reason  string // why the host killed it
+	known   map[int]uint64 // descendants that were seen, with their start times, where no cgroup holds them
+	reason  string         // why the host killed it
 	stopped bool
 
 	done chan struct{}
@@ -113,7 +114,7 @@ func Start(spec Spec) (*Process, error) {
 	p.started = time.Now()
 	p.limit()
 	go p.reap()
-	if p.applied.Memory == watched || p.applied.Processes == watched {
+	if p.group == nil || p.applied.Memory == watched || p.applied.Processes == watched {
 		go p.watch()
 	}
 	return p, nil
@@ -168,7 +169,7 @@ func (p *Process) reap() {
 	killTree(p)
 	state, err := p.proc.Wait()
 	if p.guard != nil {
-		killTree(p) // whom a fork brought into the group meanwhile; the guard keeps the number of the group ours
+		_ = signalGroup(p, syscall.SIGKILL) // whom a fork brought in meanwhile; the guard keeps the number of the group ours
 		p.guard.end()
 	}
 	p.reaped = true
@@ -250,6 +251,9 @@ func (p *Process) Signal(sig syscall.Signal) error {
 func (p *Process) Kill(ctx context.Context) error {
 	p.mu.Lock()
 	p.stopped = true
+	if !p.reaped {
+		remember(p) // before SIGTERM ends the parents of those who left the group
+	}
 	p.mu.Unlock()
 	if err := p.Signal(syscall.SIGTERM); err == nil {
 		grace := time.NewTimer(p.spec.Grace)

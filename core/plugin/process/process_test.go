@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
@@ -80,7 +81,7 @@ func TestDescendantsEndToo(t *testing.T) {
 		session      bool
 	}{
 		{"killed", `sleep 1000 & echo $!; wait`, true, false},
-		{"ended by itself", `sleep 1000 & echo $!`, false, false},
+		{"ended by itself", `sleep 1000 & echo $!; sleep 0.3`, false, false},
 		{"killed, ignoring SIGTERM", `trap "" TERM; sleep 1000 & echo $!; wait`, true, false},
 		{"killed, own session", `setsid sh -c 'echo $$; exec sleep 1000' & wait`, true, true},
 		{"ended by itself, own session", `setsid sh -c 'echo $$; exec sleep 1000' & sleep 0.3`, false, true},
@@ -121,13 +122,24 @@ func TestHostKilled(t *testing.T) {
 			if name == "session" {
 				need(t, "setsid")
 			}
-			host := start(t, roleSpec(t, "host", "SCRIPT="+script, "PATH="+os.Getenv("PATH")))
-			told := strings.Fields(readLine(t, host.Stdout()))
+			// Not by Start, whose own cgroup would end the tree and hide what the guard does.
+			spec := roleSpec(t, "host", "SCRIPT="+script, "PATH="+os.Getenv("PATH"))
+			host := exec.Command(spec.Path)
+			host.Env = spec.Env
+			out, err := host.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := host.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _, _ = host.Process.Kill(), host.Wait() }()
+			told := strings.Fields(readLine(t, out))
 			if len(told) < 3 {
 				t.Fatal(told)
 			}
 			tree := strings.Join(told[:len(told)-2], " ")
-			pids := append(told[len(told)-2:], readLine(t, host.Stdout()))
+			pids := append(told[len(told)-2:], readLine(t, out))
 			if name == "session" && tree != "cgroup.kill" {
 				t.Skip("no cgroup v2 can be made here: ", tree)
 			}
@@ -139,7 +151,7 @@ func TestHostKilled(t *testing.T) {
 				}
 				numbers = append(numbers, n)
 			}
-			if err := syscall.Kill(host.Pid(), syscall.SIGKILL); err != nil { // the host alone, not its group
+			if err := host.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
 			for _, pid := range numbers {

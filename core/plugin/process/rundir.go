@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -102,6 +101,3 @@ func unlocked(path string) bool {
 	defer func() { _ = lock.Close() }()
 	return flock(lock)
 }
-
-// pidOnly names a process where its start time is not known.
-func pidOnly() string { return strconv.Itoa(os.Getpid()) }

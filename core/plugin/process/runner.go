@@ -73,7 +73,7 @@ func (r *Runner) Start(ctx context.Context) error {
 	ended, end := io.Pipe()
 	r.process, r.logged = p, ended
 	go func() {
-		defer func() { _ = end.Close() }()
+		defer func() { _, _ = p.stderr.Close(), end.Close() }()
 		if r.log == nil {
 			_, _ = io.Copy(io.Discard, p.Stderr())
 		} else {
@@ -115,7 +115,12 @@ func (r *Runner) Kill(ctx context.Context) error {
 }
 
 // Stdout is the process's output. It is nil before Start.
-func (r *Runner) Stdout() io.ReadCloser { return r.Process().Stdout() }
+func (r *Runner) Stdout() io.ReadCloser {
+	if p := r.Process(); p != nil {
+		return p.Stdout()
+	}
+	return nil
+}
 
 // Stderr has no bytes and ends when the log has all of the process's stderr.
 func (r *Runner) Stderr() io.ReadCloser {

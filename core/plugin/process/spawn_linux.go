@@ -105,17 +105,41 @@ func awaitExit(pid int) {
 // signalGroup sends a signal to the process group. The caller holds p.mu and the process is not reaped.
 func signalGroup(p *Process, sig syscall.Signal) error { return syscall.Kill(-p.pgid, sig) }
 
-// killTree kills the group, the cgroup, and, without a cgroup, the descendants that left the group. The caller holds p.mu.
+// killTree kills the group, the cgroup, and, without a cgroup, the descendants that left the group as far as they were seen
+// while their parents lived. The caller holds p.mu.
 func killTree(p *Process) {
-	var tree []int
-	if p.group == nil {
-		tree = descendants(p.proc.Pid)
-	}
+	remember(p)
 	_ = signalGroup(p, syscall.SIGKILL)
-	for _, pid := range tree {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
+	for pid, start := range p.known {
+		if s, ok := readStat(pid); ok && s.start == start {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
 	}
 	p.group.kill()
+}
+
+// remember notes the descendants, and theirs, where there is no cgroup to tell them. The caller holds p.mu and the process
+// is not reaped.
+func remember(p *Process) {
+	if p.group != nil {
+		return
+	}
+	known := map[int]uint64{}
+	add := func(pids []int) {
+		for _, pid := range pids {
+			if s, ok := readStat(pid); ok {
+				known[pid] = s.start
+			}
+		}
+	}
+	add(descendants(p.proc.Pid))
+	for pid, start := range p.known {
+		if s, ok := readStat(pid); ok && s.start == start {
+			known[pid] = start
+			add(descendants(pid))
+		}
+	}
+	p.known = known
 }
 
 // limit sets the resource limits on the child and on what it has started by now.

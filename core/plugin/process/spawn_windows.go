@@ -34,3 +34,6 @@ func ownedByUs(path string) bool {
 }
 
 const nonBlock = 0
+
+// remember has no cheap counterpart here.
+func remember(*Process) {}

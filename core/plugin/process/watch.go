@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -14,12 +15,20 @@ const (
 	byV2     = "cgroup v2"
 )
 
-// watchInterval is how often the use of a tree is looked at where no cgroup enforces its limits.
-const watchInterval = 100 * time.Millisecond
+// watchInterval is how often the use of a tree is looked at where no cgroup enforces its limits, treeInterval how often
+// its members are noted where no cgroup holds them.
+const (
+	watchInterval = 100 * time.Millisecond
+	treeInterval  = time.Second
+)
 
-// watch kills the tree when it goes over a limit that nothing else enforces.
+// watch kills the tree when it goes over a limit that nothing else enforces, and notes who belongs to it.
 func (p *Process) watch() {
-	tick := time.NewTicker(watchInterval)
+	interval := treeInterval
+	if p.applied.Memory == watched || p.applied.Processes == watched {
+		interval = watchInterval
+	}
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	limits := p.spec.Limits
 	for {
@@ -28,7 +37,15 @@ func (p *Process) watch() {
 			return
 		case <-tick.C:
 		}
+		p.mu.Lock()
+		if !p.reaped {
+			remember(p)
+		}
+		p.mu.Unlock()
 		use, err := p.Stats()
+		if errors.Is(err, ErrUnsupported) {
+			return
+		}
 		if err != nil {
 			continue
 		}
