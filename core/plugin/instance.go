@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -343,7 +342,7 @@ func (inst *instance) end() {
 			inst.child.stop()
 		}
 		if inst.web != nil {
-			inst.web.transport.CloseIdleConnections()
+			inst.web.backend.close()
 		}
 		if inst.host != nil {
 			inst.host.stop()
@@ -379,5 +378,3 @@ type refusal struct{ err error }
 
 func (r *refusal) Error() string { return r.err.Error() }
 func (r *refusal) Unwrap() error { return r.err }
-
-var _ http.Handler = (*webChannel)(nil)

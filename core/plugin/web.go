@@ -6,14 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log"
+	"maps"
 	"net"
 	"net/http"
-	"net/http/httputil"
-	"os"
+	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/web"
@@ -22,55 +20,15 @@ import (
 
 // webChannel is the way to a plugin's HTTP server.
 type webChannel struct {
-	inst      *instance
-	transport *http.Transport
-	proxy     *httputil.ReverseProxy
+	inst    *instance
+	backend *backend
 }
-
-// maxAnswerHeader bounds the header of a plugin's answer, in bytes.
-const maxAnswerHeader = 256 << 10
 
 func newWebChannel(inst *instance, path string, conf *tls.Config) *webChannel {
-	conf.NextProtos = []string{"http/1.1"}
-	dialer := tls.Dialer{Config: conf, NetDialer: &net.Dialer{Timeout: 5 * time.Second}}
-	c := &webChannel{inst: inst, transport: &http.Transport{
-		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", path)
-		},
-		MaxIdleConnsPerHost: 128, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: inst.limits().response(), DisableCompression: true,
-		MaxResponseHeaderBytes: maxAnswerHeader, WriteBufferSize: 16 << 10, ReadBufferSize: 16 << 10, ExpectContinueTimeout: time.Second,
-	}}
-	c.proxy = &httputil.ReverseProxy{
-		Transport: c.transport, FlushInterval: -1, BufferPool: copyBuffers{}, Rewrite: rewrite, ModifyResponse: tidy, ErrorHandler: c.failed,
-		ErrorLog: log.New(logWriter{inst.unit}, "", 0),
-	}
-	return c
+	return &webChannel{inst, newBackend(path, conf, inst.limits().response())}
 }
-
-type copyBuffers struct{}
 
 var copyPool = sync.Pool{New: func() any { return new([32 << 10]byte) }}
-
-func (copyBuffers) Get() []byte  { return copyPool.Get().(*[32 << 10]byte)[:] }
-func (copyBuffers) Put(b []byte) { copyPool.Put((*[32 << 10]byte)(b)) }
-
-// logWriter takes what the proxy complains about.
-type logWriter struct{ u *unit }
-
-func (l logWriter) Write(p []byte) (int, error) {
-	l.u.log.Debug(strings.TrimSpace(string(p)))
-	return len(p), nil
-}
-
-// passing is what a request is sent on with.
-type passing struct {
-	prefix string
-	caller string
-	known  bool // the caller's credentials were ours
-	keyed  string
-}
-
-type passingKey struct{}
 
 // serveHTTP answers a request with the plugin.
 func (u *unit) serveHTTP(w http.ResponseWriter, r *http.Request, p *auth.Principal, prefix string) {
@@ -90,15 +48,17 @@ func (u *unit) serveHTTP(w http.ResponseWriter, r *http.Request, p *auth.Princip
 		web.WriteError(w, busy)
 		return
 	}
-	pass := &passing{prefix: prefix, known: p != nil, keyed: u.m.o.Host.APIKeyHeader}
+	caller := ""
 	if p != nil {
-		if pass.caller, err = u.m.callerJSON(r.Context(), p); err != nil {
+		if caller, err = u.m.callerJSON(r.Context(), p); err != nil {
 			web.WriteError(w, web.Because(http.StatusInternalServerError, "Internal Server Error", err))
 			return
 		}
 	}
 	_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 and tests have it by themselves
-	inst.web.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), passingKey{}, pass)))
+	if err := inst.web.backend.serve(w, r, address(r, prefix), u.header(r, prefix, caller)); err != nil {
+		inst.web.failed(w, r, err)
+	}
 }
 
 // unavailable is the answer while a plugin is down.
@@ -108,49 +68,47 @@ func (u *unit) unavailable(w http.ResponseWriter) {
 	web.WriteError(w, e)
 }
 
-// ServeHTTP passes a request on; its context has the passing.
-func (c *webChannel) ServeHTTP(w http.ResponseWriter, r *http.Request) { c.proxy.ServeHTTP(w, r) }
-
-// rewrite makes the request that the plugin gets: below its own root, with the caller and without what only Galley is to
-// know.
-func rewrite(pr *httputil.ProxyRequest) {
-	pass, _ := pr.In.Context().Value(passingKey{}).(*passing)
-	u := pr.Out.URL
-	u.Scheme, u.Host = "https", "plugin"
-	u.Path = strip(u.Path, pass.prefix)
-	if u.RawPath != "" {
-		u.RawPath = strip(u.RawPath, pass.prefix)
+// address is what a plugin gets of a request's: the path below its own root, and the query.
+func address(r *http.Request, prefix string) string {
+	uri := strip(r.URL.EscapedPath(), prefix)
+	if r.URL.RawQuery != "" || r.URL.ForceQuery {
+		uri += "?" + r.URL.RawQuery
 	}
-	pr.Out.Host = pr.In.Host
-	pr.Out.Trailer = pr.In.Trailer // one map: it is filled while the body is read
-	h := pr.Out.Header
-	h["X-Forwarded-For"] = pr.In.Header["X-Forwarded-For"]
-	pr.SetXForwarded()
-	for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Proto"} {
-		if v := pr.In.Header[name]; len(v) > 0 { // of a proxy in front
-			h[name] = v
-		}
-	}
-	h["X-Forwarded-Prefix"] = []string{pass.prefix}
-	if id := web.RequestID(pr.In.Context()); id != "" {
-		h["X-Request-Id"] = []string{id}
-	}
-	delete(h, sdk.CallerHeader)
-	if pass.caller != "" {
-		h[sdk.CallerHeader] = []string{pass.caller}
-	}
-	hideCredentials(pr.Out, pass)
-	injectTrace(pr.In.Context(), h)
+	return uri
 }
 
-// tidy takes out of an answer what Galley says itself: who may read it from elsewhere, and the request's id.
-func tidy(r *http.Response) error {
-	for name := range r.Header {
-		if name == "X-Request-Id" || strings.HasPrefix(name, "Access-Control-") {
-			delete(r.Header, name)
+// header is what a plugin gets of a request's: without what is about the connection and what only Galley is to know, and
+// with the caller.
+func (u *unit) header(r *http.Request, prefix, caller string) http.Header {
+	h := maps.Clone(r.Header)
+	dropHop(h)
+	delete(h, "Expect")
+	delete(h, "Content-Length")
+	delete(h, sdk.CallerHeader)
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		h["X-Forwarded-For"] = []string{strings.Join(append(slices.Clone(h["X-Forwarded-For"]), host), ", ")}
+	}
+	set := func(name, value string) {
+		if len(h[name]) == 0 { // or else of a proxy in front
+			h[name] = []string{value}
 		}
 	}
-	return nil
+	set("X-Forwarded-Host", r.Host)
+	if r.TLS != nil {
+		set("X-Forwarded-Proto", "https")
+	} else {
+		set("X-Forwarded-Proto", "http")
+	}
+	h["X-Forwarded-Prefix"] = []string{prefix}
+	if id := web.RequestID(r.Context()); id != "" {
+		h["X-Request-Id"] = []string{id}
+	}
+	if caller != "" {
+		h[sdk.CallerHeader] = []string{caller}
+	}
+	hideCredentials(h, caller != "", u.m.o.Host.APIKeyHeader)
+	injectTrace(r.Context(), h)
+	return h
 }
 
 func strip(path, prefix string) string {
@@ -166,22 +124,28 @@ var ourCookies = map[string]bool{"token": true, "oauth_id_token": true, "oauth_s
 
 // hideCredentials takes away by what the plugin could act as the caller. On public routes an Authorization that is none of
 // ours is the plugin's own affair.
-func hideCredentials(r *http.Request, pass *passing) {
-	if pass.known {
-		r.Header.Del("Authorization")
-		if pass.keyed != "" {
-			r.Header.Del(pass.keyed)
+func hideCredentials(h http.Header, known bool, keyHeader string) {
+	if known {
+		delete(h, "Authorization")
+		if keyHeader != "" {
+			h.Del(keyHeader)
 		}
 	}
-	if len(r.Header["Cookie"]) == 0 {
+	if len(h["Cookie"]) == 0 {
 		return
 	}
-	cookies := r.Cookies()
-	r.Header.Del("Cookie")
-	for _, c := range cookies {
-		if !ourCookies[c.Name] {
-			r.AddCookie(c)
+	var kept []string
+	for _, line := range h["Cookie"] {
+		for part := range strings.SplitSeq(line, ";") {
+			name, _, _ := strings.Cut(part, "=")
+			if part = strings.TrimSpace(part); part != "" && !ourCookies[strings.TrimSpace(name)] {
+				kept = append(kept, part)
+			}
 		}
+	}
+	delete(h, "Cookie")
+	if len(kept) > 0 {
+		h["Cookie"] = []string{strings.Join(kept, "; ")}
 	}
 }
 
@@ -192,12 +156,11 @@ func (c *webChannel) failed(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	id := c.inst.id()
 	status, text := http.StatusBadGateway, fmt.Sprintf("The plugin %s gave no valid answer", id)
-	var dial *net.OpError
-	var timeout interface{ Timeout() bool }
+	var dial *dialError
 	switch {
-	case errors.As(err, &dial) && dial.Op == "dial", errors.Is(err, os.ErrNotExist):
+	case errors.As(err, &dial):
 		status, text = http.StatusServiceUnavailable, fmt.Sprintf("The plugin %s is not running", id)
-	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
+	case isTimeout(err):
 		status, text = http.StatusGatewayTimeout, fmt.Sprintf("The plugin %s did not answer in time", id)
 	}
 	c.inst.unit.log.Warn("request failed", "path", r.URL.Path, "status", status, "error", err)
