@@ -20,7 +20,8 @@ type Filter struct {
 	// Outlet sees a chat after an answer: model, messages, chat_id, id (of the answer), session_id. What it changes in
 	// the messages is stored and shown.
 	Outlet func(ctx context.Context, body *Body) error
-	// Stream is called for each answer that begins, and returns what sees its chunks.
+	// Stream is called for each answer that begins, and returns what sees its chunks; nil lets them pass. ctx ends after the
+	// last one, or when the client goes.
 	Stream func(ctx context.Context) (StreamFilter, error)
 }
 

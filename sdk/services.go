@@ -195,7 +195,7 @@ func change(ctx context.Context, method string, f func(context.Context, *Body) e
 func (f *filterService) Stream(s grpc.BidiStreamingServer[pb.StreamRequest, pb.StreamResponse]) error {
 	var filter StreamFilter
 	ctx := s.Context()
-	for {
+	for first := true; ; first = false {
 		req, err := s.Recv()
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -203,7 +203,7 @@ func (f *filterService) Stream(s grpc.BidiStreamingServer[pb.StreamRequest, pb.S
 		if err != nil {
 			return err
 		}
-		if filter == nil {
+		if first {
 			if f.s.p.Filter.Stream == nil {
 				return status.Error(codes.Unimplemented, "no stream filter")
 			}
@@ -213,6 +213,10 @@ func (f *filterService) Stream(s grpc.BidiStreamingServer[pb.StreamRequest, pb.S
 			}
 		}
 		resp := &pb.StreamResponse{}
+		if filter == nil {
+			resp.Chunks = req.GetChunks()
+			req.Chunks = nil
+		}
 		for _, raw := range req.GetChunks() {
 			out, err := through(filter, raw)
 			if err != nil {

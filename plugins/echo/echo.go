@@ -4,6 +4,7 @@ package echo
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"iter"
 	"net/http"
@@ -94,18 +95,9 @@ func wantsUsage(req *sdk.ChatRequest) bool {
 }
 
 func sizeOf(req *sdk.ChatRequest) int {
-	var raw rawText
+	var raw json.RawMessage
 	req.Get("messages", &raw)
 	return len(raw)
-}
-
-// rawText is a JSON value as it was written.
-type rawText []byte
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (r *rawText) UnmarshalJSON(b []byte) error {
-	*r = append((*r)[:0], b...)
-	return nil
 }
 
 // tokens estimates by the common rule of four bytes each.

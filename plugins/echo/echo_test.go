@@ -21,6 +21,7 @@ func start(t *testing.T, pace int) *plugintest.Harness {
 // ask gives the text, the finish, the usage and the number of chunks of text of an answer.
 func ask(t *testing.T, h *plugintest.Harness, body map[string]any) (text, finish string, usage *sdk.Usage, n int) {
 	t.Helper()
+	var b strings.Builder
 	for c, err := range h.ChatStream(t.Context(), body) {
 		if err != nil {
 			t.Fatal(err)
@@ -28,13 +29,13 @@ func ask(t *testing.T, h *plugintest.Harness, body map[string]any) (text, finish
 		if c.Text != "" {
 			n++
 		}
-		text += c.Text
+		b.WriteString(c.Text)
 		finish += c.FinishReason
 		if c.Usage != nil {
 			usage = c.Usage
 		}
 	}
-	return text, finish, usage, n
+	return b.String(), finish, usage, n
 }
 
 func user(text string) []sdk.Message { return []sdk.Message{sdk.UserMessage(text)} }
