@@ -60,9 +60,10 @@ class Configuration(Generic[ConfigT]):
                 raise Invalid([(path, str(e.args[1]) if path else str(e))]) from None
         return new
 
-    def put(self, new: ConfigT) -> None:
-        """Puts an instance into place."""
-        self._current = new
+    def put(self, new: ConfigT | None) -> ConfigT | None:
+        """Puts an instance into place and gives the one before."""
+        before, self._current = self._current, new
+        return before
 
     def effective(self, new: ConfigT, raw: bytes) -> bytes:
         """The configuration with its defaults, as JSON."""

@@ -50,9 +50,13 @@ class Core:
                 new = configuration.read(request.config)
             except Invalid as e:
                 return pb.ConfigureResponse(violations=[pb.Violation(path=path, message=message) for path, message in e.problems])
-            configuration.put(new)
-            for hook in self.plugin.hooks["config"]:
-                await call(hook, new)
+            before = configuration.put(new)
+            try:
+                for hook in self.plugin.hooks["config"]:
+                    await call(hook, new)
+            except BaseException:
+                configuration.put(before)
+                raise
             return pb.ConfigureResponse(config=configuration.effective(new, request.config))
 
     async def start(self) -> None:

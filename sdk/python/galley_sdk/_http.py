@@ -78,7 +78,7 @@ class HttpServer:
         config = uvicorn.Config(
             Entry(app), log_config=None, access_log=False, server_header=False, date_header=True, lifespan="auto", proxy_headers=True,
             forwarded_allow_ips="*", timeout_keep_alive=3600, h11_max_incomplete_event_size=1 << 20, ws_max_size=1 << 30,
-            ws="wsproto", http="h11", ws_per_message_deflate=False, backlog=1024,
+            ws="wsproto", http="auto", ws_per_message_deflate=False, backlog=1024,
         )
         config.load()
         config.ssl = context

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from types import TracebackType
 
 COOKIE_NAME, COOKIE = "GALLEY_PLUGIN", "galley-plugin-v1"
 
@@ -26,3 +28,12 @@ def claim() -> None:
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(line_buffering=True)
+    sys.excepthook = _report
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Logs what ends the program as one entry, not line by line."""
+    from ._log import format_record
+
+    record = logging.LogRecord("galley_sdk", logging.CRITICAL, "", 0, "the program ended: %s: %s", (kind.__name__, error), (kind, error, trace))
+    sys.stderr.write(format_record(record) + "\n")

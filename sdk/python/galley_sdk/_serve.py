@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from . import _log, _process
@@ -20,6 +21,9 @@ from ._server import Server
 from ._tls import new_identity
 
 log = logging.getLogger("galley_sdk")
+
+# How many blocking functions of the author's run at once; most of them wait.
+THREADS = 64
 
 
 def serve(plugin: Plugin[Any]) -> None:
@@ -35,6 +39,7 @@ def serve(plugin: Plugin[Any]) -> None:
     _log.install()
     loop = _new_loop()
     asyncio.set_event_loop(loop)
+    loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="call"))
     process = Process(plugin, certificate.encode("ascii"), loop)
     failed = False
     try:
@@ -99,7 +104,8 @@ class Process:
             os.unlink(server.path)
 
     def _watch(self) -> None:
-        self._loop.add_signal_handler(signal.SIGTERM, lambda: self.end(grace=10.0, limit=11.5))
+        # Galley kills what has not ended two seconds later
+        self._loop.add_signal_handler(signal.SIGTERM, lambda: self.end(grace=1.0, limit=1.8))
         # Ctrl-C in a terminal reaches Galley too, which ends its plugins in order
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         with contextlib.suppress(OSError):

@@ -81,7 +81,7 @@ class HostProcess:
         self.data = data
         self.process = await asyncio.create_subprocess_exec(
             sys.executable, str(self.script), env=env, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            process_group=0 if sys.version_info >= (3, 11) else None, start_new_session=sys.version_info < (3, 11), limit=1 << 20,
+            start_new_session=True, limit=1 << 20,
         )
         assert self.process.stdout and self.process.stderr
         self._reader = asyncio.create_task(self._read_log(self.process.stderr))

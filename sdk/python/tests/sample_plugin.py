@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import subprocess
@@ -26,7 +27,14 @@ class Settings:
     limit: int = field(default=3, metadata={"min": 1, "max": 10})
 
 
-app = FastAPI()
+@contextlib.asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    if os.environ.get("FAIL") == "lifespan":
+        raise ValueError("no lifespan")
+    yield
+
+
+app = FastAPI(lifespan=lifespan)
 plugin = Plugin(id="sample", version="1.2.3", app=app, config=Settings, wants=["kv"], metrics=lambda: "sample_total 7\n")
 
 
@@ -155,6 +163,15 @@ async def ask(question: str) -> str:
 
 
 @plugin.tool
+async def wait(call: ToolCall) -> None:
+    call.status("waiting")
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        mark("tool-ended")
+
+
+@plugin.tool
 def block_for_ever() -> None:
     mark("blocked")
     time.sleep(3600)
@@ -186,6 +203,8 @@ log.warning("before serve")
 
 @plugin.on_start
 def started() -> None:
+    if os.environ.get("FAIL") == "start":
+        raise ValueError("no start")
     log.warning("started with %s", plugin.config.greeting, extra={"limit": plugin.config.limit})
     print("printed while running")
 

@@ -82,6 +82,24 @@ async def test_handshake_and_lifecycle() -> None:
         assert e.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
+@pytest.mark.parametrize(("fails", "text"), [("start", "ValueError: no start"), ("lifespan", "lifespan could not start")])
+async def test_a_plugin_that_cannot_start(fails: str, text: str) -> None:
+    async with host(SCRIPT, env={"FAIL": fails}) as h:
+        with pytest.raises(grpc.aio.AioRpcError) as e:
+            await h.connect()
+        assert e.value.code() is grpc.StatusCode.FAILED_PRECONDITION and text in (e.value.details() or "")
+
+
+async def test_a_program_that_ends_early(tmp_path: Path) -> None:
+    script = tmp_path / "plugin.py"
+    script.write_text("import galley_sdk\nraise ValueError('no luck')\n")
+    env = {"PATH": os.environ["PATH"], "GALLEY_PLUGIN": "galley-plugin-v1"}
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=env)
+    (line,) = ended.stderr.splitlines()
+    assert ended.returncode == 1 and ended.stdout == ""
+    assert json.loads(line)["@level"] == "error" and "ValueError: no luck" in json.loads(line)["@message"]
+
+
 async def test_only_the_host_may_connect(running: HostProcess) -> None:
     for identity in (None, new_identity()):
         channel = running.dial(identity)
@@ -95,10 +113,10 @@ async def test_only_the_host_may_connect(running: HostProcess) -> None:
 
 
 async def test_http(running: HostProcess) -> None:
-    head, body = await running.get("/whoami", CALLER + "\nX-Forwarded-Proto: https")
+    head, body = await running.get("/whoami", CALLER + "\nX-Forwarded-Proto: http")
     assert head.startswith("HTTP/1.1 200")
     root = "/api/v1/plugins/sample"
-    assert json.loads(body) == {"id": "u1", "name": "Ann É", "same": "u1", "root": root, "url": f"https://chat.example.com{root}/whoami"}
+    assert json.loads(body) == {"id": "u1", "name": "Ann É", "same": "u1", "root": root, "url": f"http://chat.example.com{root}/whoami"}
     head, body = await running.get("/whoami")
     assert json.loads(body)["id"] == ""
     head, body = await running.get("/big")
@@ -156,6 +174,14 @@ async def test_cancelling_ends_the_model(running: HostProcess) -> None:
     assert not running.marked("model-ended")
     call.cancel()
     await until(lambda: running.marked("model-ended"), "the end of the model")
+
+
+async def test_cancelling_ends_the_tool(running: HostProcess) -> None:
+    call = running.tools.Call(pb.CallRequest(name="wait", arguments=b"{}"))
+    assert (await call.read()).event.type == "status"
+    assert not running.marked("tool-ended")
+    call.cancel()
+    await until(lambda: running.marked("tool-ended"), "the end of the tool")
 
 
 async def test_errors(running: HostProcess) -> None:

@@ -159,6 +159,14 @@ async def test_configuration() -> None:
             assert e.value.violations == violations
         assert plugin.config.key == "def" and len(seen) == 2
 
+        @plugin.on_config
+        async def failing(settings: Settings) -> None:
+            raise OSError("disk")
+
+        with pytest.raises(OSError):
+            await h.configure({"key": "ghi"})
+        assert plugin.config.key == "def"
+
 
 @pytest.mark.anyio
 async def test_configuration_of_pydantic() -> None:
