@@ -214,7 +214,8 @@ func (l *lifecycle) Connect(_ context.Context, req *pb.ConnectRequest) (*pb.Conn
 	}
 	conn, err := grpc.NewClient(req.GetHostAddress(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
 		Certificates: []tls.Certificate{*cert}, RootCAs: hostPool, ServerName: "localhost", MinVersion: tls.VersionTLS13,
-	})), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30), grpc.MaxCallSendMsgSize(1<<30)))
+	})), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30), grpc.MaxCallSendMsgSize(1<<30)),
+		grpc.WithUnaryInterceptor(passUnary), grpc.WithStreamInterceptor(passStream))
 	if err != nil {
 		return nil, status.Errorf(codes.InvalidArgument, "the host's address: %v", err)
 	}

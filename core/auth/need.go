@@ -22,6 +22,8 @@ func (l Level) String() string {
 // Principal is an authenticated caller.
 type Principal struct {
 	*users.User
+	// System says that this is the server itself, which no grants bind: an administrator without an account.
+	System bool
 	// APIKey says that the caller came with an API key and not with a session token.
 	APIKey bool
 	// Token is the credential as it was sent: the key of a session.
@@ -32,6 +34,11 @@ type Principal struct {
 
 // Human says that the caller came with the session of a person: no API key, and no token of an automation.
 func (p *Principal) Human() bool { return !p.APIKey && p.Claims.Type == TypeSession }
+
+// ServerItself is the caller of what nobody asked for but the server, or the operator by way of a plugin.
+func ServerItself() *Principal {
+	return &Principal{User: &users.User{Role: users.RoleAdmin}, System: true}
+}
 
 // Claims are what a session token says of its bearer. Times are Unix seconds.
 type Claims struct {

@@ -10,7 +10,7 @@ import (
 
 // seesAll says whether access grants do not bind the user.
 func (c *Catalog) seesAll(p *auth.Principal) bool {
-	return c.o.Env.BypassModelAccess || p.IsAdmin() && c.o.Env.BypassAdminAccess
+	return c.o.Env.BypassModelAccess || p.System || p.IsAdmin() && c.o.Env.BypassAdminAccess
 }
 
 func (c *Catalog) viewer(ctx context.Context, p *auth.Principal) (*viewer, error) {

@@ -392,6 +392,28 @@ func (c *Catalog) ListJSON(ctx context.Context, p *auth.Principal, refresh bool)
 	return s.visible(v, p.IsAdmin()), nil
 }
 
+// Listed are the models of ListJSON, in its order. The slice is the caller's.
+func (c *Catalog) Listed(ctx context.Context, p *auth.Principal) ([]*Model, error) {
+	s, err := c.current(ctx, CallerOf(p), false)
+	if err != nil {
+		return nil, err
+	}
+	all := c.seesAll(p)
+	var v *viewer
+	if !all {
+		if v, err = c.viewer(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	out := make([]*Model, 0, len(s.listed))
+	for _, m := range s.listed {
+		if all || m.visible(v, p.IsAdmin()) {
+			out = append(out, m.Model)
+		}
+	}
+	return out, nil
+}
+
 // BaseJSON is the answer of GET /api/models/base: the providers' own models.
 func (c *Catalog) BaseJSON(ctx context.Context, p *auth.Principal) jsondoc.Doc {
 	out := []byte(`{"data":[`)
@@ -406,7 +428,7 @@ func (c *Catalog) BaseJSON(ctx context.Context, p *auth.Principal) jsondoc.Doc {
 
 // CallerOf describes a caller to providers.
 func CallerOf(p *auth.Principal) *llm.Caller {
-	if p == nil || p.User == nil {
+	if p == nil || p.User == nil || p.System {
 		return nil
 	}
 	c := &llm.Caller{ID: p.ID, Name: p.Name, Email: p.Email, Role: p.Role, AuthType: "jwt", Token: p.Token}

@@ -2,11 +2,6 @@ package plugin
 
 import (
 	"context"
-	"net"
-	"path/filepath"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/llm"
@@ -23,11 +18,12 @@ type Services struct {
 	Users  UserService
 	Models ModelService
 	Files  FileService
-	// Emit sends an event to the browsers of a user and gives how many connections there are.
+	// Emit sends an event to the browsers of a user and gives how many connections there are. The request has been
+	// checked.
 	Emit func(ctx context.Context, e *pb.EmitRequest) (sockets int, err error)
 }
 
-// UserService looks up accounts. Errors: store.ErrNotFound.
+// UserService looks up accounts. Those found alone have their groups. Errors: store.ErrNotFound.
 type UserService interface {
 	Get(ctx context.Context, id string) (*pb.Caller, error)
 	ByEmail(ctx context.Context, email string) (*pb.Caller, error)
@@ -35,43 +31,23 @@ type UserService interface {
 	List(ctx context.Context, query string, page int) (users []*pb.Caller, total int64, err error)
 }
 
-// ModelService asks models. With a user's id only the models that the user may use are there.
+// ModelService asks models. With a user's id only the models that the user may use are there. Errors: store.ErrNotFound
+// for an unknown user, *web.Error, *llm.UpstreamError.
 type ModelService interface {
 	List(ctx context.Context, userID string) ([]*pb.Model, error)
-	// Chat asks for a streamed answer. Errors: *web.Error, *llm.UpstreamError.
+	// Chat asks a model. The answer is whole where the body says "stream": false, or where the provider gives no stream.
 	Chat(ctx context.Context, userID string, body []byte) (*llm.Response, error)
 	Embed(ctx context.Context, userID, model string, input []string) (*pb.EmbedResponse, error)
 }
 
-// FileService reads and writes files. Errors: store.ErrNotFound.
+// FileService reads and writes files. Errors: store.ErrNotFound, *web.Error.
 type FileService interface {
 	Get(ctx context.Context, id string) (*pb.FileInfo, error)
-	// Read gives the content in parts of at most 256 KiB.
+	// Read gives the content in parts of at most 256 KiB, each valid until part returns.
 	Read(ctx context.Context, id string, part func([]byte) error) error
-	// Write makes a file of what next gives until io.EOF.
+	// Write makes a file of what next gives until io.EOF. info has the owner, the name and the content type.
 	Write(ctx context.Context, info *pb.FileInfo, next func() ([]byte, error)) (*pb.FileInfo, error)
 }
-
-// hostServer serves one process.
-type hostServer struct {
-	inst    *instance
-	address string // path of its socket
-	server  *grpc.Server
-}
-
-// serveHost starts the host services for a process.
-func (m *Manager) serveHost(inst *instance, id *identity) (*hostServer, error) {
-	h := &hostServer{inst: inst, address: filepath.Join(inst.dir, "host.sock")}
-	l, err := net.Listen("unix", h.address)
-	if err != nil {
-		return nil, err
-	}
-	h.server = grpc.NewServer(grpc.Creds(credentials.NewTLS(id.server(inst.peer.Load))), grpc.MaxRecvMsgSize(4<<20))
-	go func() { _ = h.server.Serve(l) }() // it ends with stop
-	return h, nil
-}
-
-func (h *hostServer) stop() { h.server.Stop() }
 
 // groups gives a user's groups.
 func (m *Manager) groups(ctx context.Context, userID string) ([]sdk.Group, error) {
@@ -84,7 +60,7 @@ func (m *Manager) groups(ctx context.Context, userID string) ([]sdk.Group, error
 // meta describes a caller to a plugin.
 func (m *Manager) meta(ctx context.Context, p *auth.Principal) (*pb.Meta, error) {
 	meta := &pb.Meta{}
-	if p == nil || p.User == nil {
+	if p == nil || p.User == nil || p.System {
 		return meta, nil
 	}
 	meta.Caller = &pb.Caller{Id: p.ID, Name: p.Name, Email: p.Email, Role: p.Role}

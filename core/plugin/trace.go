@@ -3,12 +3,14 @@ package plugin
 import (
 	"context"
 	"net/http"
+	"strconv"
 
 	"go.opentelemetry.io/otel/propagation"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/galleychat/galley/core/web"
+	"github.com/galleychat/galley/sdk"
 )
 
 var propagator = propagation.TraceContext{}
@@ -18,19 +20,27 @@ func injectTrace(ctx context.Context, h http.Header) {
 	propagator.Inject(ctx, propagation.HeaderCarrier(h))
 }
 
-// metadataCarrier has OpenTelemetry write gRPC metadata.
+// metadataCarrier has OpenTelemetry read and write gRPC metadata.
 type metadataCarrier metadata.MD
 
-func (c metadataCarrier) Get(string) string     { return "" }
+func (c metadataCarrier) Get(key string) string {
+	if v := metadata.MD(c).Get(key); len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
 func (c metadataCarrier) Set(key, value string) { metadata.MD(c).Set(key, value) }
 func (c metadataCarrier) Keys() []string        { return nil }
 
-// traced adds trace context and request id to the metadata of a call.
+// traced adds trace context, request id and depth to the metadata of a call.
 func traced(ctx context.Context) context.Context {
 	md := metadata.MD{}
 	propagator.Inject(ctx, metadataCarrier(md))
 	if id := web.RequestID(ctx); id != "" {
 		md.Set("x-request-id", id)
+	}
+	if n := depthOf(ctx); n > 0 {
+		md.Set(sdk.DepthKey, strconv.Itoa(n))
 	}
 	if len(md) == 0 {
 		return ctx

@@ -48,6 +48,7 @@ type unit struct {
 	current atomic.Pointer[instance]
 	series  *series
 	kv      atomic.Pointer[plugins.KV]
+	asking  atomic.Int64 // calls of host services that run
 
 	mu       sync.Mutex
 	id       string // as the plugin says, or as its source is named until then
@@ -255,7 +256,6 @@ func (u *unit) take(ctx context.Context, inst *instance) error {
 			return err
 		}
 	}
-	u.kv.Store(plugins.NewKV(u.m.o.DB, plugins.Quota{Bytes: inst.limits().kvBytes(), Keys: maxKVKeys}))
 	if err := u.m.publish(ctx, u, inst); err != nil {
 		return &refusal{err}
 	}

@@ -2,6 +2,7 @@ package plugins
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"math"
 	"strconv"
@@ -40,6 +41,7 @@ type Quota struct {
 
 // Entry is a stored value.
 type Entry struct {
+	Key     string
 	Value   []byte
 	Version int64     // of the value; never that of an earlier one under the key, also if it was deleted in between
 	Expires time.Time // zero: never
@@ -91,7 +93,7 @@ func (k *KV) Get(ctx context.Context, plugin, key string) (Entry, error) {
 	if err := checkKey(key); err != nil {
 		return Entry{}, err
 	}
-	var e Entry
+	e := Entry{Key: key}
 	var expires *int64
 	err := k.db.QueryRow(ctx, "SELECT value, version, expires_at FROM galley_plugin_kv WHERE plugin = $1 AND key = $2 "+live("$3"),
 		plugin, key, k.now().UnixMilli()).Scan(&e.Value, &e.Version, &expires)
@@ -217,25 +219,50 @@ func (k *KV) Clear(ctx context.Context, plugin string) error {
 	})
 }
 
-// List gives up to limit of a plugin's keys that have a prefix and come after a key ("" for the first page), by code point.
-func (k *KV) List(ctx context.Context, plugin, prefix, after string, limit int) ([]string, error) {
+// entryCharge is what an entry of a page counts for beside its key and its value: how it travels costs something too.
+const entryCharge = 64
+
+// List gives a page of a plugin's entries: those whose keys have a prefix and come after a key ("" for the first page), by
+// code point, at most limit and at most bytes of keys and values together, but one if there is any. more says that others
+// follow.
+func (k *KV) List(ctx context.Context, plugin, prefix, after string, limit int, bytes int64) (page []Entry, more bool, err error) {
 	for _, text := range []string{prefix, after} {
 		if text != "" {
 			if err := checkKey(text); err != nil {
-				return nil, err
+				return nil, false, err
 			}
 		}
 	}
 	if limit <= 0 {
-		return []string{}, nil
+		return []Entry{}, false, nil
 	}
-	text := "SELECT key FROM galley_plugin_kv WHERE plugin = $1 AND key >= $2 AND key > $3 " + live("$4")
-	args := []any{plugin, prefix, after, k.now().UnixMilli(), limit}
+	args := []any{plugin, prefix, after, k.now().UnixMilli(), limit + 1, bytes, entryCharge}
+	until := ""
 	if end := next(prefix); end != "" {
-		text += " AND key < $6"
+		until = " AND key < $8"
 		args = append(args, end)
 	}
-	return store.Strings(k.db.Query(ctx, text+" ORDER BY key LIMIT $5", args...))
+	// The lengths are added up first, which reads no values.
+	total := 0
+	rows, err := k.db.Query(ctx, "SELECT s.n, k.key, k.value, k.version, k.expires_at FROM "+
+		"(SELECT key, size, SUM(size) OVER (ORDER BY key) AS sum, COUNT(*) OVER () AS n FROM "+
+		"(SELECT key, "+k.sql.size+" + $7 AS size FROM galley_plugin_kv WHERE plugin = $1 AND key >= $2 AND key > $3 "+live("$4")+until+
+		" ORDER BY key LIMIT $5) f) s JOIN galley_plugin_kv k ON k.plugin = $1 AND k.key = s.key "+
+		"WHERE s.sum <= $6 OR s.sum = s.size ORDER BY s.key", args...)
+	page, err = store.Collect(rows, err, func(r *sql.Rows) (e Entry, err error) {
+		var expires *int64
+		err = r.Scan(&total, &e.Key, &e.Value, &e.Version, &expires)
+		e.Expires = timeOf(expires)
+		return e, err
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	more = len(page) < total
+	if len(page) > limit {
+		page, more = page[:limit], true
+	}
+	return page, more, nil
 }
 
 // next is the first text after all that begin with a prefix; "" if there is none.

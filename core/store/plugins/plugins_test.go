@@ -1,6 +1,7 @@
 package plugins
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math"
@@ -91,6 +92,60 @@ func newKV(db *store.DB, q Quota) (*KV, *clock) {
 	return k, c
 }
 
+// keys are those of a page without a bound in bytes.
+func (k *KV) keys(ctx context.Context, plugin, prefix, after string, limit int) ([]string, error) {
+	page, _, err := k.List(ctx, plugin, prefix, after, limit, math.MaxInt64)
+	keys := make([]string, len(page))
+	for i, e := range page {
+		keys[i] = e.Key
+	}
+	return keys, err
+}
+
+// TestPages goes through entries that are too large for one page.
+func TestPages(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		k, c := newKV(db, Quota{})
+		value := func(n int) []byte { return bytes.Repeat([]byte{0xff, 0}, n/2) }
+		sizes := map[string]int{"a": 1000, "b": 0, "c": 3000, "d": 10, "ä": 500, "z": 1000}
+		versions := map[string]int64{}
+		for key, n := range sizes {
+			versions[key] = must[int64](t)(k.Put(ctx, "p", key, value(n), time.Minute))
+		}
+		must[int64](t)(k.Put(ctx, "p", "gone", value(5000), time.Second))
+		must[int64](t)(k.Put(ctx, "q", "other", nil, 0))
+		c.ms.Add(2000)
+		for _, bound := range []int64{1, 1200, 2500, 1 << 20} {
+			for limit := 1; limit <= 7; limit++ {
+				var got []string
+				for more, after := true, ""; more; {
+					var page []Entry
+					var err error
+					page, more, err = k.List(ctx, "p", "", after, limit, bound)
+					ok(t, err)
+					if len(page) == 0 || len(page) > limit {
+						t.Fatalf("bound %d, limit %d: a page of %d after %q", bound, limit, len(page), after)
+					}
+					sum := int64(0)
+					for _, e := range page {
+						got, after = append(got, e.Key), e.Key
+						sum += int64(len(e.Key) + len(e.Value) + entryCharge)
+						if !bytes.Equal(e.Value, value(sizes[e.Key])) || e.Version != versions[e.Key] || e.Expires.IsZero() {
+							t.Errorf("%s: %d bytes, version %d, %s", e.Key, len(e.Value), e.Version, e.Expires)
+						}
+					}
+					if sum > bound && len(page) > 1 {
+						t.Errorf("bound %d: %d bytes", bound, sum)
+					}
+				}
+				if !slices.Equal(got, []string{"a", "b", "c", "d", "z", "ä"}) {
+					t.Errorf("bound %d, limit %d: %q", bound, limit, got)
+				}
+			}
+		}
+	})
+}
+
 func TestKV(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		k, _ := newKV(db, Quota{})
@@ -138,7 +193,7 @@ func TestKV(t *testing.T) {
 		if bytes, keys, err := k.Usage(ctx, "p"); err != nil || keys != 0 || bytes != 0 {
 			t.Errorf("%d bytes, %d keys, %v", bytes, keys, err)
 		}
-		if left := must[[]string](t)(k.List(ctx, "p", "", "", 10)); len(left) != 0 {
+		if left := must[[]string](t)(k.keys(ctx, "p", "", "", 10)); len(left) != 0 {
 			t.Errorf("left: %q", left)
 		}
 	})
@@ -172,7 +227,7 @@ func TestBadKeysAndValues(t *testing.T) {
 			_, put := k.Put(ctx, "p", key, nil, 0)
 			_, cas := k.CompareAndSet(ctx, "p", key, nil, 0, 0)
 			_, _, add := k.Add(ctx, "p", key, 1, 0)
-			_, list := k.List(ctx, "p", key, "", 1)
+			_, list := k.keys(ctx, "p", key, "", 1)
 			for name, err := range map[string]error{"get": get, "put": put, "cas": cas, "add": add, "delete": k.Delete(ctx, "p", key), "list": list} {
 				if !errors.Is(err, want) && (key != "" || name != "list") {
 					t.Errorf("%s %.10q: %v", name, key, err)
@@ -237,7 +292,7 @@ func TestExpiry(t *testing.T) {
 		if err := k.Delete(ctx, "p", "a"); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("delete: %v", err)
 		}
-		if keys := must[[]string](t)(k.List(ctx, "p", "", "", 9)); !slices.Equal(keys, []string{"b"}) {
+		if keys := must[[]string](t)(k.keys(ctx, "p", "", "", 9)); !slices.Equal(keys, []string{"b"}) {
 			t.Errorf("list: %q", keys)
 		}
 		if bytes, keys, err := k.Usage(ctx, "p"); err != nil || keys != 1 || bytes != 33 {
@@ -315,7 +370,7 @@ func TestList(t *testing.T) {
 			{"\U0010FFFF", "", 9, []string{"\U0010FFFF", "\U0010FFFFz"}},
 			{"a\U0010FFFF", "", 9, nil},
 		} {
-			if got := must[[]string](t)(k.List(ctx, "p", c.prefix, c.after, c.limit)); !slices.Equal(got, c.want) {
+			if got := must[[]string](t)(k.keys(ctx, "p", c.prefix, c.after, c.limit)); !slices.Equal(got, c.want) {
 				t.Errorf("%q after %q: %q", c.prefix, c.after, got)
 			}
 		}
@@ -399,7 +454,7 @@ func TestQuotaHoldsAmongWriters(t *testing.T) {
 		if _, err := k.Put(ctx, "other", "k", make([]byte, size), 0); err != nil {
 			t.Errorf("another plugin's quota: %v", err)
 		}
-		keysLeft := must[[]string](t)(k.List(ctx, "p", "k", "", 1))
+		keysLeft := must[[]string](t)(k.keys(ctx, "p", "k", "", 1))
 		if _, err := k.Put(ctx, "p", keysLeft[0], nil, 0); err != nil {
 			t.Errorf("a smaller value in place of another: %v", err)
 		}

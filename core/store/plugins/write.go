@@ -13,6 +13,7 @@ import (
 // statements are those that the databases do not say alike.
 type statements struct {
 	charge string // expression: what a row counts for
+	size   string // expression: bytes of a row's key and value
 	add    string // adds to a counter: plugin, key, delta, least and greatest old value, now in ms
 }
 
@@ -22,6 +23,7 @@ func statementsOf(d store.Dialect) statements {
 		// holds 19 digits that are beyond bigint.
 		return statements{
 			charge: "(octet_length(key) + greatest(octet_length(value), 32))",
+			size:   "octet_length(key) + octet_length(value)",
 			add: "UPDATE galley_plugin_kv SET value = convert_to((encode(value, 'escape')::numeric + $3::bigint)::text, 'UTF8'), version = version + 1 " +
 				"WHERE plugin = $1 AND key = $2 AND CASE WHEN octet_length(value) <= 20 AND encode(value, 'escape') ~ '" + decimal + "' " +
 				"THEN encode(value, 'escape')::numeric BETWEEN $4::bigint AND $5::bigint ELSE FALSE END " + live("$6") + " RETURNING value, expires_at",
@@ -30,6 +32,7 @@ func statementsOf(d store.Dialect) statements {
 	const number = "CAST(CAST(value AS TEXT) AS INTEGER)"
 	return statements{
 		charge: "(length(CAST(key AS BLOB)) + max(length(value), 32))",
+		size:   "length(CAST(key AS BLOB)) + length(value)",
 		add: "UPDATE galley_plugin_kv SET value = CAST(CAST(" + number + " + $3 AS TEXT) AS BLOB), version = version + 1 " +
 			"WHERE plugin = $1 AND key = $2 AND length(value) <= 20 AND value = CAST(CAST(" + number + " AS TEXT) AS BLOB) AND " + number + " BETWEEN $4 AND $5 " +
 			live("$6") + " RETURNING value, expires_at",
