@@ -181,3 +181,19 @@ func TestPaceAndCancel(t *testing.T) {
 		t.Errorf("%d words took %v", n, took)
 	}
 }
+
+// BenchmarkChunks is the cost of a chunk from the model to the other side of the protocol.
+func BenchmarkChunks(b *testing.B) {
+	h := plugintest.Start(b, Plugin())
+	b.ReportAllocs()
+	n := 0
+	for _, err := range h.ChatStream(b.Context(), map[string]any{"model": EchoModel, "stream": true, "messages": user(fmt.Sprintf("chunks %d", b.N))}) {
+		if err != nil {
+			b.Fatal(err)
+		}
+		n++
+	}
+	if n < b.N {
+		b.Errorf("%d chunks of %d", n, b.N)
+	}
+}
