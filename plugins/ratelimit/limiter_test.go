@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -214,6 +215,53 @@ func (r *rig) counters(t *testing.T) (sum int64) {
 		sum += n
 	}
 	return sum
+}
+
+// TestPromptsAreKeptApart has two requests under way at once that only one thing tells apart.
+func TestPromptsAreKeptApart(t *testing.T) {
+	long := map[string]any{"model": "gpt", "messages": []sdk.Message{sdk.UserMessage(strings.Repeat("x", 400))}} // 100 tokens
+	for name, c := range map[string]struct {
+		second sdk.Meta
+		want   int64 // of the first: 4 of the question, 2 of the answer
+	}{
+		"messages":               {sdk.Meta{RequestID: "r", MessageID: "other"}, 6},
+		"requests":               {sdk.Meta{RequestID: "other"}, 6},
+		"a task of the message":  {sdk.Meta{RequestID: "r", MessageID: "m", Task: "title_generation"}, 6},
+		"nothing tells it apart": {sdk.Meta{}, 6},
+	} {
+		r := start(t, map[string]any{"tokens_per_day": 1000, "count_tasks": true})
+		first := r.With(sdk.Meta{Caller: plugintest.User, RequestID: "r", MessageID: "m", Model: "gpt"})
+		c.second.Caller = plugintest.User
+		if _, err := first.Inlet(question); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.With(c.second).Inlet(long); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := first.Stream(sdk.Chunk{Text: "01234567"}); err != nil {
+			t.Fatal(err)
+		}
+		got := int64(0)
+		for end := time.Now().Add(10 * time.Second); got == 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			got = r.counters(t)
+		}
+		if got != c.want {
+			t.Errorf("%s: %d tokens, want %d", name, got, c.want)
+		}
+	}
+	r := start(t, map[string]any{"tokens_per_day": 1000})
+	nameless := r.With(sdk.Meta{Caller: plugintest.User})
+	if _, err := nameless.Inlet(long); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nameless.Stream(sdk.Chunk{Text: "01234567"}, sdk.Chunk{Usage: &sdk.Usage{TotalTokens: 50}}); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); r.counters(t) != 50; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d tokens", r.counters(t))
+		}
+	}
 }
 
 func TestTokensRefuse(t *testing.T) {

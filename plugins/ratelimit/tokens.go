@@ -26,10 +26,10 @@ func estimate(req *sdk.Body) int64 {
 func (l *limiter) stream(ctx context.Context) (sdk.StreamFilter, error) {
 	meta := sdk.MetaFrom(ctx)
 	limits := slices.DeleteFunc(l.limits(meta), func(c counted) bool { return !c.tokens() })
-	prompt := l.prompts.take(promptKey(meta))
 	if len(limits) == 0 {
 		return nil, nil
 	}
+	prompt := l.prompts.take(promptKey(meta))
 	a := &answer{}
 	context.AfterFunc(ctx, func() { l.count(ctx, limits, a.tokens(prompt)) })
 	return a, nil
@@ -112,8 +112,13 @@ func (l *limiter) outlet(ctx context.Context, body *sdk.Body) error {
 }
 
 // promptKey names the request that a call belongs to: its message where there is one, since the outlet may come with a
-// request of its own.
-func promptKey(m sdk.Meta) string { return cmp.Or(m.MessageID, m.RequestID) }
+// request of its own. It is "" if nothing tells requests apart; the size of such a prompt is not known later.
+func promptKey(m sdk.Meta) string {
+	if m.MessageID != "" {
+		return m.MessageID + "/" + m.Task
+	}
+	return m.RequestID
+}
 
 // prompts remembers the sizes of requests until their answers come.
 type prompts struct {
@@ -132,6 +137,9 @@ type prompt struct {
 const promptLife = time.Hour
 
 func (p *prompts) put(key string, tokens int64, now time.Time) {
+	if key == "" {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.known == nil {
