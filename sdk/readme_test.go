@@ -85,9 +85,6 @@ func TestTutorial(t *testing.T) {
 		t.Errorf("not formatted: %s, %v", out, err)
 	}
 	for _, m := range link.FindAllStringSubmatch(string(text), -1) {
-		if strings.HasPrefix(m[1], "python/") {
-			continue // made with that SDK
-		}
 		if _, err := os.Stat(filepath.FromSlash(m[1])); err != nil {
 			t.Error(err)
 		}
