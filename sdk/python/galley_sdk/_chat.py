@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -214,16 +213,17 @@ def same(chunk: Chunk, raw: bytes) -> bool:
 
 def merged(chunk: Chunk) -> dict[str, Any]:
     """The raw chunk with the fields of the chunk put into it; what the fields do not know stays."""
-    out = json.loads(json.dumps(chunk.raw or {}))
+    out = dict(chunk.raw or {})
     delta = _delta(chunk)
     choices = out.get("choices")
     if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
         if delta or chunk.finish_reason:
             out["choices"] = [{"index": 0, "delta": delta, "finish_reason": chunk.finish_reason or None}]
     else:
-        choice = choices[0]
+        choice = dict(choices[0])
+        out["choices"] = [choice, *choices[1:]]
         name = "message" if isinstance(choice.get("message"), dict) else "delta"
-        target: dict[str, Any] = choice[name] if isinstance(choice.get(name), dict) else {}
+        target: dict[str, Any] = dict(choice[name]) if isinstance(choice.get(name), dict) else {}
         choice[name] = target
         if "reasoning" in target and "reasoning_content" not in target and "reasoning_content" in delta:
             delta["reasoning"] = delta.pop("reasoning_content")
@@ -237,4 +237,4 @@ def merged(chunk: Chunk) -> dict[str, Any]:
         out["usage"] = _usage_dict(chunk.usage)
     else:
         out.pop("usage", None)
-    return dict(out)
+    return out

@@ -62,27 +62,28 @@ class StreamFilters:
     """The stream filters of one answer."""
 
     def __init__(self, filters: Iterable[FilterFunction], meta: Meta) -> None:
-        self._functions: list[Callable[..., Any]] = []
+        self._functions: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []  # with what they get behind a chunk
         for f in filters:
             if f.wants(meta, meta.model):
                 # a class keeps what it knows of one answer
                 made: Any = f.function(*fit(f.function, (meta,))) if inspect.isclass(f.function) else f.function
-                self._functions.append(made)
-        self._meta = meta
+                self._functions.append((made, fit(made, (None, meta))[1:]))
 
     async def chunk(self, raw: bytes) -> list[bytes]:
         """What goes on in place of a chunk."""
         first = decode_chunk(raw) if self._functions else None
         if first is None:
             return [raw]
-        chunks = [first]
-        for f in self._functions:
+        chunks, text = [first], first.text
+        for f, about in self._functions:
             after: list[Chunk] = []
             for c in chunks:
-                result = await call(f, *fit(f, (c, self._meta)))
+                result = f(c, *about)  # not in a thread: that would cost more than most filters do
+                if inspect.isawaitable(result):
+                    result = await result
                 after.extend([c] if result is None else [_as_chunk(r, c) for r in ([result] if isinstance(result, (Chunk, str)) else result)])
             chunks = after
-        return [raw if same(c, raw) else dumps(merged(c)) for c in chunks]
+        return [raw if c.text == text and same(c, raw) else dumps(merged(c)) for c in chunks]
 
 
 def _as_chunk(item: object, like: Chunk) -> Chunk:

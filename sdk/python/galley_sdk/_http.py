@@ -23,11 +23,40 @@ _CALLER = CALLER_HEADER.lower().encode()
 _KNOWN = {_CALLER, b"x-forwarded-prefix", b"x-request-id", b"traceparent", b"tracestate"}
 
 
+class Activity:
+    """Counts the calls that run. Each is ``with activity:``."""
+
+    def __init__(self) -> None:
+        self._running = 0
+        self._changed = asyncio.Event()
+
+    def __enter__(self) -> None:
+        self._running += 1
+        self._changed.set()
+
+    def __exit__(self, *error: object) -> None:
+        self._running -= 1
+        self._changed.set()
+
+    async def quiet(self, seconds: float, limit: float) -> None:
+        """Waits until nothing has been running for a time, but no longer than the limit."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + limit
+        while True:
+            self._changed.clear()
+            left = end - loop.time()
+            try:
+                await asyncio.wait_for(self._changed.wait(), left if self._running else min(seconds, left))
+            except asyncio.TimeoutError:
+                return
+
+
 class Entry:
     """Tells an app where it is mounted and who calls."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, activity: Activity | None = None) -> None:
         self._app = app
+        self._activity = activity or contextlib.nullcontext()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -46,7 +75,8 @@ class Entry:
         scope["galley"] = {"caller": meta.caller, "request_id": meta.request_id}
         token = current.set(meta)
         try:
-            await self._app(scope, receive, send)
+            with self._activity:
+                await self._app(scope, receive, send)
         finally:
             current.reset(token)
 
@@ -66,7 +96,7 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """Listens at once; answers once it is started."""
 
-    def __init__(self, app: Any, path: str, context: ssl.SSLContext) -> None:
+    def __init__(self, app: Any, path: str, context: ssl.SSLContext, activity: Activity) -> None:
         self.path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with contextlib.suppress(FileNotFoundError):
@@ -76,7 +106,7 @@ class HttpServer:
         self._socket.listen(1024)
         self._socket.setblocking(False)
         config = uvicorn.Config(
-            Entry(app), log_config=None, access_log=False, server_header=False, date_header=True, lifespan="auto", proxy_headers=True,
+            Entry(app, activity), log_config=None, access_log=False, server_header=False, date_header=True, lifespan="auto", proxy_headers=True,
             forwarded_allow_ips="*", timeout_keep_alive=3600, h11_max_incomplete_event_size=1 << 20, ws_max_size=1 << 30,
             ws="wsproto", http="auto", ws_per_message_deflate=False, backlog=1024,
         )

@@ -17,11 +17,10 @@ def loads(raw: bytes) -> Any:
 
 def dumps(value: Any) -> bytes:
     """Writes JSON; dataclasses, models of pydantic, enumerations, times and sets as one expects."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
     try:
-        return text.encode("utf-8")
+        return _utf8(value).encode("utf-8")
     except UnicodeEncodeError:  # half of a surrogate pair
-        return json.dumps(value, allow_nan=False, separators=(",", ":"), default=_plain).encode("ascii")
+        return _ascii(value).encode("ascii")
 
 
 def _plain(value: Any) -> Any:
@@ -38,3 +37,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, uuid.UUID):
         return str(value)
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+_utf8 = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode
+_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_plain).encode

@@ -158,8 +158,8 @@ class Plugin(Generic[ConfigT]):
         """Declares a filter function, called with what it looks at and, if it takes two arguments, the Meta.
 
         "inlet" and "outlet" get the body and return the changed body, or None if it stays as it came; a Refusal ends the
-        request. "stream" gets each Chunk of an answer and returns None (as it came), a Chunk, or a list of them; a class is
-        made anew for each answer and called with its chunks. Lower priorities come first. ``models`` are the ids it is for;
+        request. "stream" gets each Chunk of an answer and returns None (as it came), a Chunk, or a list of them; it must not
+        block. A class is made anew for each answer and called with its chunks. Lower priorities come first. ``models`` are the ids it is for;
         none means all. ``tasks`` has it see requests for titles, tags and the like too.
         """
         if kind not in ("inlet", "outlet", "stream"):

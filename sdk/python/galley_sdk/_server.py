@@ -17,7 +17,7 @@ from ._caller import Meta, meta_from_pb
 from ._core import Core, within
 from ._errors import DETAILS_KEY, Refusal, short
 from ._host import Host, dial, stubs_of
-from ._http import HttpServer
+from ._http import Activity, HttpServer
 from ._plugin import Plugin
 from ._proto import plugin_pb2 as pb
 from ._proto import plugin_pb2_grpc as rpc
@@ -29,6 +29,8 @@ log = logging.getLogger("galley_sdk")
 MAX_PENDING = 256 << 10
 # How long a model that never waits goes on before what it gave is sent.
 MAX_DELAY = 0.002
+# For how long nothing runs in a plugin that is drained before it ends by itself.
+QUIET = 1.0
 
 Context = Any  # grpc.aio.ServicerContext; the generated signatures know only its mixture with the synchronous one
 
@@ -44,9 +46,11 @@ class Server:
 
     def __init__(self, plugin: Plugin[Any], identity: Identity, host_certificate: bytes, folder: str, ending: Ending) -> None:
         self.plugin, self.core, self.identity, self.folder, self.ending = plugin, Core(plugin), identity, folder, ending
+        self.activity = Activity()
         self.http: HttpServer | None = None
         self.channel: grpc.aio.Channel | None = None
         self.started = False
+        self.draining: asyncio.Task[None] | None = None
         # A backlog of messages is no reason to refuse one: Galley limits what it sends.
         options = [
             ("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1), ("grpc.max_metadata_size", 64 << 10),
@@ -62,11 +66,11 @@ class Server:
     def _register(self) -> None:
         rpc.add_LifecycleServicer_to_server(_Lifecycle(self), self.grpc)
         if self.core.has_models:
-            rpc.add_LlmServicer_to_server(_Llm(self.core), self.grpc)
+            rpc.add_LlmServicer_to_server(_Llm(self), self.grpc)
         if self.plugin.filters:
-            rpc.add_FilterServicer_to_server(_Filter(self.core), self.grpc)
+            rpc.add_FilterServicer_to_server(_Filter(self), self.grpc)
         if self.plugin.tools:
-            rpc.add_ToolsServicer_to_server(_Tools(self.core), self.grpc)
+            rpc.add_ToolsServicer_to_server(_Tools(self), self.grpc)
         self.grpc.add_generic_rpc_handlers((_health(), _controller(self.ending)))
 
     async def connect(self, request: pb.ConnectRequest) -> pb.ConnectResponse:
@@ -79,7 +83,7 @@ class Server:
         if self.plugin.app is not None:
             context = server_context(self.identity, request.host_certificate, self.folder)
             path = os.path.join(self.folder, f"http{os.getpid()}.sock")
-            self.http = HttpServer(self.plugin.app, path, context)
+            self.http = HttpServer(self.plugin.app, path, context, self.activity)
             address = f"unix:{path}"
         return pb.ConnectResponse(http_address=address, certificate=self.identity.certificate)
 
@@ -89,6 +93,19 @@ class Server:
         if self.http is not None:
             await self.http.start()
         self.started = True
+
+    def drain(self, seconds: float) -> None:
+        """Ends the process when nothing has been running for a while, after a time at the latest.
+
+        Calls that are on their way here are answered still, and those that belong to a chat that runs.
+        """
+
+        async def wait() -> None:
+            await self.activity.quiet(QUIET, max(0.0, seconds - 0.5))
+            self.ending.end(grace=0.0, limit=min(seconds, 1.8))
+
+        if self.draining is None:
+            self.draining = asyncio.create_task(wait())
 
     async def stop(self, grace: float) -> None:
         """Lets calls end for a time, then ends them."""
@@ -122,9 +139,10 @@ async def _fail(context: Context, what: str, error: Exception) -> NoReturn:
     raise AssertionError("abort raises")
 
 
-async def _answer(context: Context, what: str, work: Awaitable[Any]) -> Any:
+async def _answer(context: Context, what: str, work: Awaitable[Any], activity: Activity | None = None) -> Any:
     try:
-        return await work
+        with activity or contextlib.nullcontext():
+            return await work
     except Exception as e:
         problem = e
     await _fail(context, what, problem)
@@ -166,29 +184,29 @@ class _Lifecycle(rpc.LifecycleServicer):
         return answer
 
     async def Drain(self, request: pb.DrainRequest, context: Context) -> pb.DrainResponse:
-        left = max(0.0, request.deadline_ms / 1000 - time.time()) if request.deadline_ms else 10.0
-        self._server.ending.end(grace=max(0.0, left - 0.5), limit=left)
+        left = max(0.0, request.deadline_ms / 1000 - time.time()) if request.deadline_ms else 600.0
+        self._server.drain(left)
         return pb.DrainResponse()
 
 
 class _Llm(rpc.LlmServicer):
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, server: Server) -> None:
+        self._core, self._activity = server.core, server.activity
 
     async def Models(self, request: pb.ModelsRequest, context: Context) -> pb.ModelsResponse:
         _meta(request, context)
-        answer: pb.ModelsResponse = await _answer(context, "Models", self._core.models())
+        answer: pb.ModelsResponse = await _answer(context, "Models", self._core.models(), self._activity)
         return answer
 
     async def Chat(self, request: pb.ChatRequest, context: Context) -> None:  # type: ignore[override]
         chunks = self._core.chat(request, _meta(request, context))
-        await _answer(context, f"model {request.model}", send_batches(chunks, lambda batch: context.write(pb.ChatResponse(chunks=batch))))
+        await _answer(context, f"model {request.model}", send_batches(chunks, lambda batch: context.write(pb.ChatResponse(chunks=batch))), self._activity)
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         _meta(request, context)
         if not self._core.plugin.embedders:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no embeddings")
-        answer: pb.EmbedResponse = await _answer(context, f"embedder {request.model}", self._core.embed(request))
+        answer: pb.EmbedResponse = await _answer(context, f"embedder {request.model}", self._core.embed(request), self._activity)
         return answer
 
 
@@ -247,15 +265,15 @@ async def send_batches(chunks: AsyncIterator[bytes], write: Callable[[list[bytes
 
 
 class _Filter(rpc.FilterServicer):
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, server: Server) -> None:
+        self._core, self._activity = server.core, server.activity
 
     async def Inlet(self, request: pb.InletRequest, context: Context) -> pb.InletResponse:
-        answer: pb.InletResponse = await _answer(context, "inlet", self._core.inlet(request, _meta(request, context)))
+        answer: pb.InletResponse = await _answer(context, "inlet", self._core.inlet(request, _meta(request, context)), self._activity)
         return answer
 
     async def Outlet(self, request: pb.OutletRequest, context: Context) -> pb.OutletResponse:
-        answer: pb.OutletResponse = await _answer(context, "outlet", self._core.outlet(request, _meta(request, context)))
+        answer: pb.OutletResponse = await _answer(context, "outlet", self._core.outlet(request, _meta(request, context)), self._activity)
         return answer
 
     async def Stream(self, request_iterator: Any, context: Context) -> None:  # type: ignore[override]
@@ -269,12 +287,12 @@ class _Filter(rpc.FilterServicer):
                     out.extend(await filters.chunk(raw))
                 await context.write(pb.StreamResponse(chunks=out))
 
-        await _answer(context, "stream filter", work())
+        await _answer(context, "stream filter", work(), self._activity)
 
 
 class _Tools(rpc.ToolsServicer):
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, server: Server) -> None:
+        self._core, self._activity = server.core, server.activity
 
     async def Call(self, request: pb.CallRequest, context: Context) -> None:  # type: ignore[override]
         _meta(request, context)
@@ -284,7 +302,7 @@ class _Tools(rpc.ToolsServicer):
                 async for item in items:
                     await context.write(item)
 
-        await _answer(context, f"tool {request.name}", work())
+        await _answer(context, f"tool {request.name}", work(), self._activity)
 
 
 # The two services of go-plugin's have one message each that matters; they are written here as they travel.

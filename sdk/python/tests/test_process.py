@@ -280,6 +280,10 @@ async def test_running_requests_end_first(running: HostProcess, how: str) -> Non
     await until(lambda: running.marked("slow-began"), "the request")
     if how == "drain":
         await running.lifecycle.Drain(pb.DrainRequest(deadline_ms=int((time.time() + 20) * 1000)))
+        # what belongs to a chat that began before
+        assert (await running.filter.Inlet(pb.InletRequest(body=b'{"model":"m"}'))).body
+        head, _ = await running.get("/whoami")
+        assert head.startswith("HTTP/1.1 200")
     else:
         running.process.send_signal(signal.SIGTERM)
     head, body = await slow
