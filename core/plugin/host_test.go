@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/galleychat/galley/core/llm"
+	"github.com/galleychat/galley/core/llm/embedding"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/storetest"
 	"github.com/galleychat/galley/core/web"
@@ -404,6 +405,43 @@ func TestHostModelThatAsksItself(t *testing.T) {
 		"a plugin seems to ask for its own model, or to be a filter of what it asks, Retry-After ")
 	if n := h.models.asked.Load(); n != maxDepth {
 		t.Errorf("it was asked %d times", n)
+	}
+}
+
+// TestEmbeddingsOfPlugins asks a plugin's model as the API does.
+func TestEmbeddingsOfPlugins(t *testing.T) {
+	h := newHostBench(t, nil)
+	target, err := h.llm.Resolve(t.Context(), nil, "narcissus")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for request, want := range map[string]string{
+		`{"input":["one","three"]}`: `{"object":"list","data":[{"object":"embedding","embedding":[3,0.25],"index":0},{"object":"embedding","embedding":[5,0.25],"index":1}],` +
+			`"model":"narcissus","usage":{"prompt_tokens":0,"total_tokens":0}}`,
+		`{"input":"four"}`: `{"object":"list","data":[{"object":"embedding","embedding":[4,0.25],"index":0}],"model":"narcissus","usage":{"prompt_tokens":0,"total_tokens":0}}`,
+	} {
+		got, err := embedding.Create(t.Context(), target, []byte(request), &llm.Caller{ID: "u"})
+		if err != nil || got.String() != want {
+			t.Errorf("%s: %s, %v", request, got, err)
+		}
+	}
+	for _, request := range []string{`{}`, `{"input":[]}`, `{"input":["a",1]}`, `{"input":{}}`} {
+		if _, err := embedding.Create(t.Context(), target, []byte(request), nil); !errors.Is(err, llm.ErrBadRequest) {
+			t.Errorf("%s: %v", request, err)
+		}
+	}
+	var u *llm.UpstreamError
+	target.Upstream = "other"
+	if _, err := embedding.Create(t.Context(), target, []byte(`{"input":"x"}`), nil); !errors.As(err, &u) || u.Status != 404 || u.Message() != "no such mirror" {
+		t.Error(err)
+	}
+	h.put(t, Manifest{ID: "basic"}, "basic") // its models make none
+	eventually(t, func() bool {
+		target, err = h.llm.Resolve(t.Context(), nil, "parrot")
+		return err == nil
+	})
+	if _, err := embedding.Create(t.Context(), target, []byte(`{"input":"x"}`), nil); !errors.As(err, &u) || u.Status != 400 {
+		t.Error(err)
 	}
 }
 
