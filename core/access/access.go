@@ -48,6 +48,7 @@ type defaults struct {
 // membership is what a user's groups give, kept for a moment.
 type membership struct {
 	groups      []string
+	list        []*groups.Group
 	permissions []jsondoc.Doc // of each group that has some
 	allowed     map[string]bool
 	until       time.Time
@@ -92,7 +93,7 @@ func (a *Access) membership(ctx context.Context, userID string) (*membership, er
 	if err != nil {
 		return nil, fmt.Errorf("groups of user: %w", err)
 	}
-	m = &membership{groups: make([]string, len(list)), allowed: map[string]bool{}, until: now.Add(a.ttl)}
+	m = &membership{groups: make([]string, len(list)), list: list, allowed: map[string]bool{}, until: now.Add(a.ttl)}
 	for i, g := range list {
 		m.groups[i] = g.ID
 		if g.Permissions.Kind() == '{' {
@@ -222,6 +223,15 @@ func (a *Access) GroupIDs(ctx context.Context, userID string) ([]string, error) 
 		return nil, err
 	}
 	return m.groups, nil
+}
+
+// GroupsOf is GroupIDs with all that there is to say of the groups. The slice and the groups are shared.
+func (a *Access) GroupsOf(ctx context.Context, userID string) ([]*groups.Group, error) {
+	m, err := a.membership(ctx, userID)
+	if err != nil {
+		return nil, err
+	}
+	return m.list, nil
 }
 
 // sharing are the permissions that it takes to open a resource to anybody, to all accounts, and to strangers; "" is not

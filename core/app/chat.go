@@ -34,6 +34,7 @@ type conversation struct {
 	Prompts     *prompt.Renderer
 	Files       *files.Store
 	FileAccess  *files.Access
+	Uploads     *files.Folder // contents of files; made with the modules
 }
 
 func (a *App) turnStore() turn.ChatStore {
@@ -86,7 +87,7 @@ func (a *App) openConversation() {
 
 // groupNames are the names of a user's groups, with inherited ones, for prompts that tell them.
 func (a *App) groupNames(ctx context.Context, userID string) ([]string, error) {
-	groups, err := a.Access.Groups().OfUser(ctx, userID, true)
+	groups, err := a.Access.GroupsOf(ctx, userID)
 	names := make([]string, len(groups))
 	for i, g := range groups {
 		names[i] = g.Name

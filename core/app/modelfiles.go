@@ -1,9 +1,8 @@
 package app
 
 import (
+	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io"
 	"net/http"
@@ -13,7 +12,6 @@ import (
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/files"
-	"github.com/galleychat/galley/core/web"
 )
 
 // modelFiles is the models' view of the files: their backgrounds, avatars and knowledge.
@@ -59,17 +57,16 @@ func (m modelFiles) SetType(ctx context.Context, id, mediaType string) error {
 
 // Add uploads a file for a user. Its text is not read.
 func (m modelFiles) Add(ctx context.Context, p *auth.Principal, name string, content []byte) (string, error) {
-	sum := sha256.Sum256(content)
-	f := &files.File{ID: store.NewID(), UserID: p.ID, Filename: name, Data: jsondoc.Doc("{}"), Meta: jsondoc.Of(web.M{
-		"name": name, "content_type": http.DetectContentType(content), "size": len(content), "file_hash": hex.EncodeToString(sum[:]), "data": web.M{},
-	})}
-	path := m.folder.Place(f.ID, name)
-	if err := os.WriteFile(path, content, 0o644); err != nil {
+	hash, err := files.Digest(bytes.NewReader(content))
+	if err != nil {
 		return "", err
 	}
-	f.Path = &path
+	f := files.Upload{UserID: p.ID, Name: name, ContentType: http.DetectContentType(content), Size: int64(len(content)), Hash: hash}.File()
+	if err := m.folder.Keep(f, func(path string) error { return os.WriteFile(path, content, 0o644) }); err != nil {
+		return "", err
+	}
 	if err := m.a.Files.Insert(ctx, f); err != nil {
-		return "", errors.Join(err, m.folder.Remove(path))
+		return "", errors.Join(err, m.folder.Remove(*f.Path))
 	}
 	return f.ID, nil
 }

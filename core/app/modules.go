@@ -38,12 +38,12 @@ var built = []string{"auths", "users", "groups", "chats", "folders", "models", "
 // the process; other parts that do are appended to a.parts here.
 func (a *App) modules() ([]mounted, error) {
 	v1 := "/api/v1/"
-	uploads, err := storedfiles.NewFolder(a.Env.UploadDir())
-	if err != nil {
+	var err error
+	if a.Uploads, err = storedfiles.NewFolder(a.Env.UploadDir()); err != nil {
 		return nil, err
 	}
 	uploaded := files.New(files.Deps{
-		Files: a.Files, Access: a.FileAccess, Folder: uploads, Users: a.Users, Settings: a.Settings, AdminsSeeAll: a.Env.BypassAdminAccess, Log: a.Log,
+		Files: a.Files, Access: a.FileAccess, Folder: a.Uploads, Users: a.Users, Settings: a.Settings, AdminsSeeAll: a.Env.BypassAdminAccess, Log: a.Log,
 	})
 	return []mounted{
 		{"", &probes{app: a}},
@@ -61,7 +61,7 @@ func (a *App) modules() ([]mounted, error) {
 		{v1 + "folders", folders.New(folders.Deps{
 			Folders: a.Folders, Access: a.Access, Chats: a.Chats, Users: a.Users, Files: a.FileAccess, Settings: a.Settings, Active: a.Turns.Active,
 		})},
-		{v1 + "models", models.New(models.Deps{DB: a.DB, Catalog: a.Models, Access: a.Access, Settings: a.Settings, Env: a.Env, Files: modelFiles{a, uploads}})},
+		{v1 + "models", models.New(models.Deps{DB: a.DB, Catalog: a.Models, Access: a.Access, Settings: a.Settings, Env: a.Env, Files: modelFiles{a, a.Uploads}})},
 		{"/openai", openai.New(openai.Deps{Registry: a.LLM, Catalog: a.Models, Access: a.Access, Settings: a.Settings, Env: a.Env, Prompts: a.Prompts, Filters: a.Filters})},
 		{"/ollama", ollama.New(ollama.Deps{Registry: a.LLM, Catalog: a.Models, Settings: a.Settings, Env: a.Env, Prompts: a.Prompts, Filters: a.Filters})},
 		{v1 + "pipelines", pipelines.New(pipelines.Deps{Registry: a.LLM, Settings: a.Settings, Local: a.pipelinesOfPlugins(), Log: a.Log})},

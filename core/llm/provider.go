@@ -30,6 +30,14 @@ type Connected interface {
 	Do(ctx context.Context, method, path string, body []byte, stream bool, caller *Caller) (*http.Response, error)
 }
 
+// Embedder is implemented by providers that are no connections and whose models can make embeddings.
+type Embedder interface {
+	Provider
+	// Embed answers an embeddings request in OpenAI's form, a valid JSON object, in that form. model is the provider's
+	// own name of the model. Errors: as Chat's.
+	Embed(ctx context.Context, model string, request jsontext.Value, caller *Caller) (jsontext.Value, error)
+}
+
 // PipelinesServer is implemented by connections whose server may be a pipelines server of Open WebUI.
 type PipelinesServer interface {
 	// Pipelines reports whether the server's last model list said so.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/llm"
 )
 
 // seesAll says whether access grants do not bind the user.
@@ -28,6 +29,25 @@ func (c *Catalog) Access(ctx context.Context, p *auth.Principal, m *Model) error
 		return nil
 	}
 	return c.granted(ctx, p, m)
+}
+
+// Usable finds what the requests of a user for a model go to, other than chats: no grants bind administrators there.
+// ErrNotFound where there is no such model, or none that the user may use.
+func Usable(ctx context.Context, f Finder, p *auth.Principal, caller *llm.Caller, id string) (llm.Target, error) {
+	m, ok := f.Find(ctx, caller, id)
+	if !ok {
+		return llm.Target{}, ErrNotFound
+	}
+	if !p.IsAdmin() {
+		if err := f.Access(ctx, p, m); err != nil {
+			return llm.Target{}, err
+		}
+	}
+	t, err := f.Target(ctx, caller, m)
+	if err != nil {
+		return t, fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return t, nil
 }
 
 func (c *Catalog) granted(ctx context.Context, p *auth.Principal, m *Model) error {

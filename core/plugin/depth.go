@@ -21,7 +21,9 @@ func depthOf(ctx context.Context) int {
 	return n
 }
 
-func withDepth(ctx context.Context, n int) context.Context { return context.WithValue(ctx, depthKey{}, n) }
+func withDepth(ctx context.Context, n int) context.Context {
+	return context.WithValue(ctx, depthKey{}, n)
+}
 
 // toldDepth is how deep the call was nested in which a plugin makes this one, as its SDK passes it on.
 func toldDepth(ctx context.Context) int {

@@ -15,4 +15,8 @@
 //
 // An upgrade starts the new instance, describes, configures and checks it, switches new calls over, and lets the old one
 // end its calls. What is called goes to an instance that is counted in for as long as the call lasts.
+//
+// What plugins may ask of Galley (hostServer, [Services]) is checked against the operator's grants before anything is read,
+// bounded in size and number, and answered with statuses that the protocol names. A plugin that asks models says how deep
+// it was itself asked, so that one which asks itself comes to an end.
 package plugin

@@ -82,7 +82,7 @@ func (p *provider) model(m *pb.Model) llm.Model {
 func (p *provider) Chat(ctx context.Context, req *llm.Request) (*llm.Response, error) {
 	inst, err := p.u.call()
 	if err != nil {
-		return nil, llm.DetailError(http.StatusServiceUnavailable, fmt.Sprintf("The plugin %s is not running", p.id), nil)
+		return nil, p.absent()
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	end := func() {
@@ -113,6 +113,11 @@ func (p *provider) Chat(ctx context.Context, req *llm.Request) (*llm.Response, e
 		return nil, p.failure(err)
 	}
 	return llm.NewBody(http.StatusOK, http.Header{"Content-Type": {"application/json"}}, whole), nil
+}
+
+// absent is what a client is answered while the plugin is not there.
+func (p *provider) absent() error {
+	return llm.DetailError(http.StatusServiceUnavailable, fmt.Sprintf("The plugin %s is not running", p.id), nil)
 }
 
 // failure is what a client is answered when a plugin's model fails.

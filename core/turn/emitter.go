@@ -32,14 +32,26 @@ var sharedKinds = map[string]bool{
 func newEmitter(rt Realtime, userID, chatID, messageID, session string) *emitter {
 	e := &emitter{rt: rt, user: "user:" + userID, chat: "chat:" + chatID, session: session, shared: savedChat(chatID)}
 	ids := append(jsondoc.AppendString([]byte(`{"chat_id":`), chatID), `,"message_id":`...)
-	if messageID == "" {
-		ids = append(ids, "null"...)
-	} else {
-		ids = jsondoc.AppendString(ids, messageID)
-	}
+	ids = appendID(ids, messageID)
 	e.head = append(append([]byte(nil), ids...), `,"data":{"type":"`...)
 	e.sharedH = append(jsondoc.AppendString(append(ids, `,"user_id":`...), userID), `,"shared":true,"data":{"type":"`...)
 	return e
+}
+
+// appendID adds an id, null for none.
+func appendID(b []byte, id string) []byte {
+	if id == "" {
+		return append(b, "null"...)
+	}
+	return jsondoc.AppendString(b, id)
+}
+
+// EncodeEvent is an event that the server itself sends, in the form of those that turns send: of a message, of a chat
+// (without messageID), or of none. kind is its type, of letters, digits and _.:- only; data is nil for none.
+func EncodeEvent(chatID, messageID, kind string, data jsondoc.Doc) realtime.Packet {
+	head := append(appendID([]byte(`{"chat_id":`), chatID), `,"message_id":`...)
+	head = append(appendID(head, messageID), `,"data":{"type":"`...)
+	return realtime.EncodeEvent("events", payload(head, kind, data))
 }
 
 // payload is an event's payload; without data the event has no such member.

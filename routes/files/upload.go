@@ -1,20 +1,14 @@
 package files
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/jsondoc"
-	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/files"
 	"github.com/galleychat/galley/core/web"
 )
@@ -40,48 +34,29 @@ func (m *Module) upload(c *web.Call, in uploadIn) (*response, error) {
 		return nil, err
 	}
 	snap := m.Settings.Snapshot()
-	extension := strings.ToLower(strings.TrimPrefix(splitExt(in.File.Filename), "."))
 	if in.Process {
-		if err := allowed(config.RAGFileAllowedExtensions.Get(snap), extension); err != nil {
+		if err := allowed(config.RAGFileAllowedExtensions.Get(snap), files.Extension(in.File.Filename)); err != nil {
 			return nil, err
 		}
 	}
-	switch {
-	case in.File.Size == 0:
-		return nil, errEmpty
-	case tooLarge(snap, in.File.Size):
-		return nil, errTooLarge(snap)
+	if err := CheckSize(snap, in.File.Size); err != nil {
+		return nil, err
 	}
 	hash := meta.Get("file_hash")
 	if !hash.Truthy() {
-		sum := sha256.New()
-		if _, err := io.Copy(sum, in.File.Open()); err != nil {
+		if hash, err = files.Digest(in.File.Open()); err != nil {
 			return nil, fmt.Errorf("read upload: %w", err)
 		}
-		hash = jsondoc.Text(hex.EncodeToString(sum.Sum(nil)))
 	}
-	f := &files.File{ID: store.NewID(), UserID: c.UserID(), Filename: in.File.Filename, Data: jsondoc.Doc("{}")}
+	f := files.Upload{UserID: c.UserID(), Name: in.File.Filename, ContentType: in.File.ContentType, Size: in.File.Size, Hash: hash, Data: meta}.File()
 	if in.Process {
 		f.Data = jsondoc.Object("status", jsondoc.Text(files.Pending))
 	}
-	var b jsondoc.Builder
-	b.Add("name", in.File.Filename)
-	if in.File.ContentType == "" {
-		b.Raw("content_type", nil)
-	} else {
-		b.Add("content_type", in.File.ContentType)
+	if err := m.Folder.Keep(f, in.File.SaveTo); err != nil {
+		return nil, saveError(err)
 	}
-	b.Add("size", in.File.Size)
-	b.Raw("file_hash", hash)
-	b.Raw("data", meta)
-	f.Meta = b.Done()
-	path, err := m.save(&in.File, f.ID, extension)
-	if err != nil {
-		return nil, err
-	}
-	f.Path = &path
 	if err := m.Files.Insert(c.Context(), f); err != nil {
-		return nil, errors.Join(err, m.Folder.Remove(path))
+		return nil, errors.Join(err, m.Folder.Remove(*f.Path))
 	}
 	m.publish(c, "file.uploaded", f.ID, "filename", f.Filename, "content_type", f.Meta.Get("content_type"))
 	out := respond(f, true)
@@ -122,34 +97,23 @@ func allowed(list []string, extension string) error {
 	return nil
 }
 
-// splitExt is the extension with its dot as Python's os.path.splitext finds it: leading dots are part of the name.
-func splitExt(name string) string { return filepath.Ext(strings.TrimLeft(name, ".")) }
-
-func tooLarge(s *config.Snapshot, size int64) bool {
-	limit, ok := config.RAGFileMaxSize.Int(s)
-	return ok && limit != 0 && size > int64(limit)<<20
-}
-
-func errTooLarge(s *config.Snapshot) *web.Error {
-	limit, _ := config.RAGFileMaxSize.Int(s)
-	return web.Fail(http.StatusRequestEntityTooLarge,
-		fmt.Sprintf("Oops! The file you're trying to upload is too large. Please upload a file that is less than %d MB.", limit))
-}
-
-// save puts the content into the folder, under a readable name where the file system takes it.
-func (m *Module) save(u *web.Upload, id, extension string) (string, error) {
-	path := m.Folder.Place(id, u.Filename)
-	err := u.SaveTo(path)
-	if files.IsTooLong(err) {
-		path = m.Folder.Short(id, extension)
-		err = u.SaveTo(path)
+// CheckSize says whether a file of a size may be stored. The error is a *web.Error.
+func CheckSize(s *config.Snapshot, size int64) error {
+	if size == 0 {
+		return errEmpty
 	}
+	if limit, ok := config.RAGFileMaxSize.Int(s); ok && limit != 0 && size > int64(limit)<<20 {
+		return web.Fail(http.StatusRequestEntityTooLarge,
+			fmt.Sprintf("Oops! The file you're trying to upload is too large. Please upload a file that is less than %d MB.", limit))
+	}
+	return nil
+}
+
+// saveError is the answer where the content could not be put into the folder.
+func saveError(err error) error {
 	var reason syscall.Errno
-	switch {
-	case err == nil:
-		return path, nil
-	case errors.As(err, &reason):
-		return "", web.Because(http.StatusBadRequest, web.TextDetail(reason.Error()), err)
+	if errors.As(err, &reason) {
+		return web.Because(http.StatusBadRequest, web.TextDetail(reason.Error()), err)
 	}
-	return "", web.Because(errUpload.Status, errUpload.Detail, err)
+	return web.Because(errUpload.Status, errUpload.Detail, err)
 }

@@ -22,12 +22,11 @@ func (m *Module) setText(c *web.Call, in setTextIn) (*textOut, error) {
 	if err != nil {
 		return nil, err
 	}
-	snap := m.Settings.Snapshot()
-	switch {
-	case strings.TrimSpace(in.Body.Content) == "":
+	if strings.TrimSpace(in.Body.Content) == "" {
 		return nil, errEmpty
-	case tooLarge(snap, int64(len(in.Body.Content))):
-		return nil, errTooLarge(snap)
+	}
+	if err := CheckSize(m.Settings.Snapshot(), int64(len(in.Body.Content))); err != nil {
+		return nil, err
 	}
 	if f, err = m.keep(c.Context(), f.ID, in.Body.Content); err != nil {
 		return nil, missing(err)

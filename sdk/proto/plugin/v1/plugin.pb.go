@@ -2883,7 +2883,7 @@ func (x *KvListRequest) GetLimit() int32 {
 
 type KvListResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Entries       []*KvEntry             `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"` // by key
+	Entries       []*KvEntry             `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"` // by key, at most 4 MiB of them
 	More          bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
