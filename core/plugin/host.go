@@ -5,6 +5,7 @@ import (
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/llm"
+	"github.com/galleychat/galley/core/web"
 	"github.com/galleychat/galley/sdk"
 	pb "github.com/galleychat/galley/sdk/proto/plugin/v1"
 )
@@ -59,7 +60,7 @@ func (m *Manager) groups(ctx context.Context, userID string) ([]sdk.Group, error
 
 // meta describes a caller to a plugin.
 func (m *Manager) meta(ctx context.Context, p *auth.Principal) (*pb.Meta, error) {
-	meta := &pb.Meta{}
+	meta := &pb.Meta{RequestId: web.RequestID(ctx)}
 	if p == nil || p.User == nil || p.System {
 		return meta, nil
 	}

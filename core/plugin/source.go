@@ -140,7 +140,12 @@ func (s *source) prepare(private string) (c command, err error) {
 		return command{path: m.Command, args: m.Args}, nil
 	}
 	c = command{path: m.Command, args: slices.Clone(m.Args), dir: s.path}
-	inFolder := s.path != "" && filepath.IsLocal(m.Command) && isFile(filepath.Join(s.path, m.Command))
+	own := filepath.Join(s.path, m.Command)
+	inFolder := filepath.IsLocal(m.Command) && isFile(own)
+	if inFolder && m.SHA256 == "" && len(m.Files) == 0 && isLink(own) {
+		c.path = own // the Python of a virtual environment, say, which knows itself by where it is
+		return c, nil
+	}
 	switch {
 	case len(m.Files) > 0:
 		// a program of several files runs from the private copy of just those
@@ -156,7 +161,7 @@ func (s *source) prepare(private string) (c command, err error) {
 			c.path = filepath.Join(c.dir, m.Command)
 		}
 	case inFolder:
-		if c.path, err = staged(filepath.Join(s.path, m.Command), filepath.Join(private, "bin"), m.SHA256); err != nil {
+		if c.path, err = staged(own, filepath.Join(private, "bin"), m.SHA256); err != nil {
 			return c, err
 		}
 	}
@@ -212,6 +217,11 @@ func staged(file, dir, want string) (string, error) {
 		return "", &ChecksumError{file, want, got}
 	}
 	return path, nil
+}
+
+func isLink(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode()&os.ModeSymlink != 0
 }
 
 func isFile(path string) bool {
