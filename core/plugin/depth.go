@@ -25,6 +25,15 @@ func withDepth(ctx context.Context, n int) context.Context {
 	return context.WithValue(ctx, depthKey{}, n)
 }
 
+type askerKey struct{}
+
+// askedBy says whether a call to a model is a plugin's own. Its filter does not see those: one that asks a model about
+// what it filters would ask itself.
+func askedBy(ctx context.Context, id string) bool {
+	asker, _ := ctx.Value(askerKey{}).(string)
+	return asker == id
+}
+
 // toldDepth is how deep the call was nested in which a plugin makes this one, as its SDK passes it on.
 func toldDepth(ctx context.Context) int {
 	md, _ := metadata.FromIncomingContext(ctx)

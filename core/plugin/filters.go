@@ -117,7 +117,7 @@ func (c *filterChain) Outlet(ctx context.Context, body jsondoc.Doc) (jsondoc.Doc
 func (c *filterChain) each(ctx context.Context, body jsondoc.Doc, what string, has func(*pb.FilterSpec) bool,
 	call func(context.Context, pb.FilterClient, *pb.Meta, []byte) ([]byte, error)) (jsondoc.Doc, error) {
 	for _, e := range c.entries {
-		if !has(e.spec) {
+		if !has(e.spec) || askedBy(ctx, e.id) {
 			continue
 		}
 		meta, err := c.meta(ctx)
@@ -208,7 +208,7 @@ func webRefusal(r *pb.Refusal) *web.Error {
 func (c *filterChain) Stream(ctx context.Context) (filter.StreamFilter, bool) {
 	var s *streamChain
 	for _, e := range c.entries {
-		if !e.spec.GetStream() {
+		if !e.spec.GetStream() || askedBy(ctx, e.id) {
 			continue
 		}
 		if s == nil {

@@ -17,6 +17,7 @@ import (
 type hostModels struct {
 	pb.UnimplementedHostModelsServer
 	models ModelService
+	plugin string // who asks
 }
 
 // optionalUser checks the id of a user that may be left out.
@@ -74,6 +75,7 @@ func (s *hostModels) Chat(req *pb.HostChatRequest, out grpc.ServerStreamingServe
 	if err != nil {
 		return err
 	}
+	ctx = context.WithValue(ctx, askerKey{}, s.plugin)
 	resp, err := s.models.Chat(ctx, req.GetUserId(), body)
 	if err != nil {
 		return err

@@ -72,7 +72,7 @@ func (h *hostServer) register(s Services) {
 		pb.RegisterHostUsersServer(h.server, &hostUsers{users: s.Users})
 	}
 	if s.Models != nil {
-		pb.RegisterHostModelsServer(h.server, &hostModels{models: s.Models})
+		pb.RegisterHostModelsServer(h.server, &hostModels{models: s.Models, plugin: h.inst.id()})
 	}
 	if s.Files != nil {
 		pb.RegisterHostFilesServer(h.server, &hostFiles{files: s.Files})
