@@ -10,8 +10,11 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/galleychat/galley/core/plugin"
 )
 
 const deployDir = "../../deployments/observability"
@@ -52,6 +55,36 @@ func exposed(t *testing.T) map[string]map[string]bool {
 			continue
 		}
 		out[name] = labels
+	}
+	for name, labels := range ofPlugins(t) {
+		out[name] = labels
+	}
+	return out
+}
+
+// ofPlugins returns the metrics of plugins, of which none is running, as their collector describes them.
+func ofPlugins(t *testing.T) map[string]map[string]bool {
+	t.Helper()
+	ch := make(chan *prometheus.Desc, 100)
+	plugin.New(plugin.Options{}).Metrics().Describe(ch)
+	close(ch)
+	described := regexp.MustCompile(`fqName: "([^"]+)".*variableLabels: \{([^}]*)\}`)
+	out := map[string]map[string]bool{}
+	for d := range ch {
+		m := described.FindStringSubmatch(d.String())
+		if m == nil {
+			t.Fatalf("cannot read %s", d)
+		}
+		labels := map[string]bool{"instance": true, "job": true}
+		for l := range strings.SplitSeq(m[2], ",") {
+			labels[l] = true
+		}
+		if strings.HasSuffix(m[1], "_duration_seconds") {
+			labels["le"] = true
+			out[m[1]+"_bucket"], out[m[1]+"_sum"], out[m[1]+"_count"] = labels, labels, labels
+			continue
+		}
+		out[m[1]] = labels
 	}
 	return out
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -94,7 +95,14 @@ func New(o Options) *Manager {
 // Start looks at the plugins folder and starts what is there. It waits for it only for as long as Patience says.
 func (m *Manager) Start(ctx context.Context) error {
 	var err error
-	if m.run, err = process.RunDir(""); err != nil {
+	base := ""
+	if process.NoExec(os.TempDir()) { // as the /tmp of a container most often is
+		base = m.o.DataDir
+		if err := os.MkdirAll(base, 0o700); err != nil {
+			return fmt.Errorf("plugins: %w", err)
+		}
+	}
+	if m.run, err = process.RunDir(base); err != nil {
 		return fmt.Errorf("plugins: %w", err)
 	}
 	if err := process.Sweep(); err != nil {
