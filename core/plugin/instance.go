@@ -23,9 +23,10 @@ import (
 
 // instance is one process of a plugin and the connections to it.
 type instance struct {
-	unit *unit
-	src  *source
-	dir  string // private folder: sockets, the copy of what is executed
+	unit     *unit
+	src      *source
+	dir      string // private folder of its sockets
+	programs string // private folder of the copies of what is executed; mostly dir
 
 	child  *child
 	conn   *grpc.ClientConn
@@ -68,7 +69,13 @@ func (u *unit) launch(ctx context.Context, src *source, config jsondoc.Doc) (ins
 	if inst.dir, err = os.MkdirTemp(u.m.run.Path, "p"); err != nil {
 		return inst, err
 	}
-	cmd, err := src.prepare(inst.dir)
+	inst.programs = inst.dir
+	if u.m.programs != u.m.run {
+		if inst.programs, err = os.MkdirTemp(u.m.programs.Path, "p"); err != nil {
+			return inst, err
+		}
+	}
+	cmd, err := src.prepare(inst.programs)
 	if err != nil {
 		return inst, &refusal{err}
 	}
@@ -347,8 +354,10 @@ func (inst *instance) end() {
 		if inst.host != nil {
 			inst.host.stop()
 		}
-		if inst.dir != "" {
-			_ = os.RemoveAll(inst.dir)
+		for _, dir := range []string{inst.dir, inst.programs} {
+			if dir != "" {
+				_ = os.RemoveAll(dir)
+			}
 		}
 	})
 }

@@ -58,8 +58,10 @@ type Manager struct {
 	o      Options
 	log    *slog.Logger
 	states *plugins.Store
-	run    *process.RunFolder // private folder of this process, for sockets and what is executed
-	begun  chan struct{}
+	run    *process.RunFolder // private folder of this process, for sockets
+	// programs is where copies of what is executed are: the same folder if programs may be executed there.
+	programs *process.RunFolder
+	begun    chan struct{}
 
 	mu      sync.Mutex // guards what follows; never held across I/O
 	units   map[string]*unit
@@ -95,15 +97,17 @@ func New(o Options) *Manager {
 // Start looks at the plugins folder and starts what is there. It waits for it only for as long as Patience says.
 func (m *Manager) Start(ctx context.Context) error {
 	var err error
-	base := ""
-	if process.NoExec(os.TempDir()) { // as the /tmp of a container most often is
-		base = m.o.DataDir
-		if err := os.MkdirAll(base, 0o700); err != nil {
+	if m.run, err = process.RunDir(""); err != nil {
+		return fmt.Errorf("plugins: %w", err)
+	}
+	m.programs = m.run
+	if process.NoExec(m.run.Path) { // as the /tmp of a container most often is
+		if err := os.MkdirAll(m.o.DataDir, 0o700); err != nil {
 			return fmt.Errorf("plugins: %w", err)
 		}
-	}
-	if m.run, err = process.RunDir(base); err != nil {
-		return fmt.Errorf("plugins: %w", err)
+		if m.programs, err = process.PrivateDir(m.o.DataDir); err != nil {
+			return fmt.Errorf("plugins: %w", err)
+		}
 	}
 	if err := process.Sweep(); err != nil {
 		m.log.Warn("what an earlier process left was not all ended", "error", err)
@@ -155,7 +159,11 @@ func (m *Manager) Stop(context.Context) error {
 	}
 	m.stop()
 	m.wg.Wait()
-	return m.run.Close()
+	err := m.run.Close()
+	if m.programs != m.run {
+		err = errors.Join(err, m.programs.Close())
+	}
+	return err
 }
 
 // watch follows the folder and the table of states, which other replicas change too.

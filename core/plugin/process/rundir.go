@@ -45,13 +45,24 @@ func runDirIn(base string) (*RunFolder, error) {
 	if err != nil {
 		return nil, err
 	}
-	prefix := runPrefix + hostID() + "-"
-	if n := len(base) + 1 + len(prefix) + 10; n > maxRunPath {
+	if n := len(base) + 1 + len(runName()) + 10; n > maxRunPath {
 		return nil, fmt.Errorf("the path %s is too long for sockets: a folder in it would have %d bytes, %d are possible",
 			base, n, maxRunPath)
 	}
+	return PrivateDir(base)
+}
+
+// runName is how the names of this process's folders begin.
+func runName() string { return runPrefix + hostID() + "-" }
+
+// PrivateDir is RunDir for a folder that holds no sockets: its path may have any length.
+func PrivateDir(base string) (*RunFolder, error) {
+	base, err := filepath.Abs(base)
+	if err != nil {
+		return nil, err
+	}
 	sweepRunDirs(base)
-	path, err := os.MkdirTemp(base, prefix)
+	path, err := os.MkdirTemp(base, runName())
 	if err != nil {
 		return nil, err
 	}
