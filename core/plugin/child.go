@@ -34,6 +34,7 @@ const stopGrace = 2 * time.Second
 
 // spawn starts a process and waits until it speaks.
 func (u *unit) spawn(ctx context.Context, src *source, cmd command, dir string, id *identity) (*child, error) {
+	begun := time.Now()
 	var run atomic.Pointer[process.Runner]
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -89,6 +90,9 @@ func (u *unit) spawn(ctx context.Context, src *source, cmd command, dir string, 
 	if err != nil {
 		err = c.explain(startError(err))
 		c.stop()
+		if said := u.logs.lastWords(begun); said != "" {
+			err = fmt.Errorf("%w; the last it said: %s", err, said)
+		}
 		return nil, err
 	}
 	return c, nil

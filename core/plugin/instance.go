@@ -66,12 +66,12 @@ func (u *unit) launch(ctx context.Context, src *source, config jsondoc.Doc) (ins
 			inst.end()
 		}
 	}()
-	if inst.dir, err = os.MkdirTemp(u.m.run.Path, "p"); err != nil {
+	if inst.dir, err = u.m.instanceDir(u.m.run); err != nil {
 		return inst, err
 	}
 	inst.programs = inst.dir
 	if u.m.programs != u.m.run {
-		if inst.programs, err = os.MkdirTemp(u.m.programs.Path, "p"); err != nil {
+		if inst.programs, err = u.m.instanceDir(u.m.programs); err != nil {
 			return inst, err
 		}
 	}

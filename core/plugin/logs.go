@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/galleychat/galley/core/plugin/process"
@@ -34,6 +35,21 @@ func (l *logs) last(n int) []Line {
 		out = append(out, lineOf(line))
 	}
 	return out
+}
+
+// lastWords is the last line since a time, for errors: of a panic or traceback its first and last lines.
+func (l *logs) lastWords(since time.Time) string {
+	for _, line := range l.log.Last(1) {
+		if line.Time.Before(since) {
+			return ""
+		}
+		text := strings.TrimSpace(line.Message)
+		if first, rest, many := strings.Cut(text, "\n"); many {
+			text = first + " … " + strings.TrimSpace(rest[strings.LastIndexByte(rest, '\n')+1:])
+		}
+		return text[:min(len(text), 300)]
+	}
+	return ""
 }
 
 // Follow gives the last n lines of a plugin's log and a channel with those that come; stop ends it.

@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/galleychat/galley/core/jsondoc"
@@ -74,6 +76,7 @@ type Manager struct {
 
 	published published
 	figures   *metrics
+	launched  atomic.Int64 // counts instances
 }
 
 // New makes a manager; Start has it begin.
@@ -410,3 +413,9 @@ func (u *unit) adopt(ctx context.Context, enabled bool, set jsondoc.Doc) {
 
 // dataDir is where a plugin may keep files.
 func (m *Manager) dataDir(id string) string { return filepath.Join(m.o.DataDir, id) }
+
+// instanceDir makes a private folder for an instance. Its name is short: sockets below it have little room for paths.
+func (m *Manager) instanceDir(in *process.RunFolder) (string, error) {
+	dir := filepath.Join(in.Path, strconv.FormatInt(m.launched.Add(1), 36))
+	return dir, os.Mkdir(dir, 0o700)
+}
