@@ -121,8 +121,10 @@ class HttpServer:
         self._server.lifespan = self._config.lifespan_class(self._config)
         try:
             await self._server.startup(sockets=[self._socket])
-        except SystemExit:
-            raise RuntimeError("the app's lifespan could not start") from None
+        except SystemExit:  # as newer releases say it
+            pass
+        if not self._server.started:
+            raise RuntimeError("the app's lifespan could not start")
         self._main = asyncio.create_task(self._server.main_loop())
 
     async def stop(self, grace: float) -> None:

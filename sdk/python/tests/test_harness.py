@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NewType, Optional, TypedDict, Union
 
 import pytest
 from fastapi import Depends, FastAPI, Request, WebSocket
-from fastapi.responses import StreamingResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
 from galley_sdk import (
@@ -487,8 +487,8 @@ async def test_http() -> None:
         return {"x": x, "who": who.name, "root": request.scope["root_path"], "path": request.url.path, "color": request.state.color, "q": request.query_params.get("q")}
 
     @app.post("/echo")
-    async def echo(request: Request) -> StreamingResponse:
-        return StreamingResponse(request.stream())
+    async def echo(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(b"".join([part async for part in request.stream()]))
 
     @app.get("/endless")
     async def endless() -> StreamingResponse:

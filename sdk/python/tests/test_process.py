@@ -15,9 +15,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-import websockets
 from fakehost import HostProcess, alive, host, until
 from google.rpc import status_pb2
+from websockets.asyncio.client import unix_connect
 
 from galley_sdk._proto import plugin_pb2 as pb
 from galley_sdk._tls import new_identity
@@ -143,7 +143,7 @@ async def test_http_streams(running: HostProcess) -> None:
 
 async def test_websocket(running: HostProcess) -> None:
     headers = {"Galley-Caller": ANN, "X-Forwarded-Prefix": "/api/v1/plugins/sample"}
-    async with websockets.unix_connect(running.http_path, uri="wss://localhost/ws", ssl=running.tls(), additional_headers=headers) as ws:
+    async with unix_connect(running.http_path, uri="wss://localhost/ws", ssl=running.tls(), additional_headers=headers) as ws:
         for text in ("one", "two" * 100_000):
             await ws.send(text)
             assert await ws.recv() == f"Ann É: {text}"
