@@ -58,7 +58,7 @@ class Meta:
     model: str = ""  #: as clients name it
     kind: str = ""  #: "chat", "task" or "proxy"
     task: str = ""  #: "title_generation" and the like
-    trace: Mapping[str, str] = field(default_factory=dict)  #: traceparent and tracestate, as they came
+    trace: Mapping[str, str] = field(default_factory=dict)  #: traceparent, tracestate and what else is to be passed on as it came
 
 
 current: ContextVar[Meta] = ContextVar("galley_meta", default=Meta())

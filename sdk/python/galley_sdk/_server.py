@@ -121,7 +121,7 @@ class Server:
 
 
 def _trace(context: Context) -> dict[str, str]:
-    return {key: value for key, value in context.invocation_metadata() or () if key in ("traceparent", "tracestate")}
+    return {key: value for key, value in context.invocation_metadata() or () if key in ("traceparent", "tracestate", "galley-depth", "x-request-id")}
 
 
 def _meta(request: Any, context: Context) -> Meta:
