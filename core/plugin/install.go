@@ -273,14 +273,14 @@ func (o Installation) put(dir string, m *Manifest) (Installed, error) {
 	}
 	// in the place of the old one, so that it is a new version of the same and not another of the same id
 	done.Path, done.Replaced = old, true
-	if err := exchange(dir, old); err != nil {
+	if err := swap(dir, old); err != nil {
 		return done, err
 	}
 	return done, syncDir(o.Dir)
 }
 
-// exchangeByRename puts dir in the place of old in two steps; old is then where dir was.
-func exchangeByRename(dir, old string) error {
+// swapByRename puts dir in the place of old in two steps; old is then where dir was.
+func swapByRename(dir, old string) error {
 	aside := dir + ".old"
 	if err := os.Rename(old, aside); err != nil {
 		return err

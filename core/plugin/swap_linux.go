@@ -7,11 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// exchange has two files or folders of one file system change places at once, where that is possible.
-func exchange(a, b string) error {
+// swap has two files or folders of one file system change places at once, where that is possible.
+func swap(a, b string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
-		return exchangeByRename(a, b)
+		return swapByRename(a, b)
 	}
 	return err
 }

@@ -7,6 +7,6 @@ import (
 	"syscall"
 )
 
-func exchange(a, b string) error { return exchangeByRename(a, b) }
+func swap(a, b string) error { return swapByRename(a, b) }
 
 func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) }
