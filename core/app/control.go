@@ -17,7 +17,7 @@ const pluginsPrefix = "/api/v1/plugins"
 func (a *App) openControl() {
 	router := web.New(web.Options{Auth: operator{}, Logger: a.Log, UploadDir: a.Env.UploadDir()})
 	// who may write to the plugins folder may install whatever the API's setting is
-	router.Mount(pluginsPrefix, plugins.New(plugins.Deps{Plugins: a.Plugins, Upload: true}))
+	router.Mount(pluginsPrefix, plugins.New(plugins.Deps{Plugins: a.Plugins, Upload: true, Local: true}))
 	router.Finish()
 	a.parts = append(a.parts, control.New(a.Env.DataDir, router, a.Log))
 }

@@ -140,7 +140,7 @@ func (inst *instance) introduce(ctx context.Context, id *identity) (err error) {
 // checkDescription compares what a plugin says of itself with what the operator said.
 func (inst *instance) checkDescription() error {
 	d := inst.what
-	if err := checkID(d.GetId()); err != nil {
+	if err := validID(d.GetId()); err != nil {
 		return fmt.Errorf("what it calls itself: %w", err)
 	}
 	if m := inst.src.manifest; m != nil {

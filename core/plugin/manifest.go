@@ -101,7 +101,7 @@ func ParseManifest(raw []byte) (*Manifest, error) {
 func (m *Manifest) check() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if err := checkID(m.ID); err != nil {
+	if err := validID(m.ID); err != nil {
 		bad("%w", err)
 	}
 	if m.Command == "" {
@@ -148,8 +148,8 @@ func (m *Manifest) check() error {
 	return errors.Join(errs...)
 }
 
-// checkID says what is wrong with an id.
-func checkID(id string) error {
+// validID says what is wrong with an id.
+func validID(id string) error {
 	switch {
 	case !sdk.ValidID(id):
 		return fmt.Errorf("id %q is not of lower case letters, digits, - and _, at most 64", id)

@@ -250,7 +250,7 @@ func (t *tree) unzipOne(f *zip.File) error {
 	return t.link(f.Name, string(target))
 }
 
-// copyDir takes over a folder.
+// copyDir takes over a folder of this machine.
 func (t *tree) copyDir(dir string) error {
 	return filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || p == dir {
@@ -266,16 +266,32 @@ func (t *tree) copyDir(dir string) error {
 		case d.IsDir():
 			return t.folder(name)
 		case d.Type() == fs.ModeSymlink:
-			target, err := os.Readlink(p)
-			if err != nil {
-				return err
-			}
-			return t.link(name, target)
+			return t.copyLink(name, p)
 		case !d.Type().IsRegular():
 			return fmt.Errorf("%q is neither a file nor a folder nor a link", name)
 		}
 		return t.copyFile(name, p)
 	})
+}
+
+// copyLink takes over a link. One that leads out of the folder, as to the interpreter in a Python environment, still leads
+// to the same place afterwards.
+func (t *tree) copyLink(name, from string) error {
+	target, err := os.Readlink(from)
+	if err != nil {
+		return err
+	}
+	if !filepath.IsAbs(target) {
+		if filepath.IsLocal(filepath.Join(filepath.Dir(name), target)) {
+			return t.link(name, target)
+		}
+		target = filepath.Join(filepath.Dir(from), target)
+	}
+	clean, err := t.place(name)
+	if err == nil {
+		err = t.root.Symlink(target, clean)
+	}
+	return err
 }
 
 func (t *tree) copyFile(name, from string) error {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"slices"
 	"time"
@@ -22,6 +23,8 @@ type Deps struct {
 	Plugins *plugin.Manager
 	// Upload says that plugins may be installed by way of this module.
 	Upload bool
+	// Local lets callers install what is on this machine, by its path.
+	Local bool
 	// Patience is how long an answer waits for a plugin to start or stop; 0 means 10 s.
 	Patience time.Duration
 }
@@ -57,6 +60,9 @@ func (m *Module) Routes(g *web.Group) {
 	add("GET /{id}/config", "Configuration of a plugin", web.JSON(auth.Admin, m.config))
 	add("POST /{id}/config", "Change the configuration of a plugin", web.JSON(auth.Admin, m.setConfig))
 	add("DELETE /{id}", "Uninstall a plugin", web.JSON(auth.Admin, m.uninstall))
+	if m.d.Local {
+		add("POST /install/path", "Install or replace a plugin from this machine", web.JSON(auth.Admin, m.installPath))
+	}
 	if m.d.Upload {
 		add("POST /install", "Install or replace a plugin", web.JSON(auth.Admin, m.install).With(func(e *web.Endpoint) { e.MaxBody = maxUpload }))
 	} else {
@@ -216,13 +222,48 @@ type installIn struct {
 
 // install takes an archive or an executable, and describes the plugin once it has started or failed to.
 func (m *Module) install(c *web.Call, in installIn) (plugin.Info, error) {
-	for _, g := range in.Grants.V {
+	how, err := installation(in.SHA256.V, in.Replace.V, in.ID.V, in.Grants.V)
+	if err != nil {
+		return plugin.Info{}, err
+	}
+	done, err := m.d.Plugins.InstallContent(c.Context(), plugin.Content{Name: in.File.Filename, ReaderAt: in.File.Open(), Size: in.File.Size}, how)
+	return m.installed(c, done, err)
+}
+
+type pathIn struct {
+	Body struct {
+		Path    string            `json:"path"`
+		SHA256  web.Opt[string]   `json:"sha256"`
+		Replace web.Opt[bool]     `json:"replace"`
+		ID      web.Opt[string]   `json:"id"`
+		Grants  web.Opt[[]string] `json:"grants"`
+	}
+}
+
+// installPath is install for a folder, an archive or an executable of this machine.
+func (m *Module) installPath(c *web.Call, in pathIn) (plugin.Info, error) {
+	b := &in.Body
+	how, err := installation(b.SHA256.V, b.Replace.V, b.ID.V, b.Grants.V)
+	if err != nil {
+		return plugin.Info{}, err
+	}
+	done, err := m.d.Plugins.Install(c.Context(), b.Path, how)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return plugin.Info{}, web.Because(http.StatusBadRequest, "The plugin was not installed: "+err.Error(), err)
+	}
+	return m.installed(c, done, err)
+}
+
+func installation(sum string, replace bool, id string, grants []string) (plugin.Installation, error) {
+	for _, g := range grants {
 		if !slices.Contains(plugin.Grants, g) {
-			return plugin.Info{}, web.Fail(http.StatusBadRequest, fmt.Sprintf("There is no grant %q", g))
+			return plugin.Installation{}, web.Fail(http.StatusBadRequest, fmt.Sprintf("There is no grant %q", g))
 		}
 	}
-	done, err := m.d.Plugins.InstallContent(c.Context(), plugin.Content{Name: in.File.Filename, ReaderAt: in.File.Open(), Size: in.File.Size},
-		plugin.Installation{SHA256: in.SHA256.V, Replace: in.Replace.V, ID: in.ID.V, Grants: in.Grants.V})
+	return plugin.Installation{SHA256: sum, Replace: replace, ID: id, Grants: grants}, nil
+}
+
+func (m *Module) installed(c *web.Call, done plugin.Installed, err error) (plugin.Info, error) {
 	var bad *plugin.InstallError
 	switch {
 	case errors.As(err, &bad):

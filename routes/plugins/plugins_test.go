@@ -45,7 +45,9 @@ type settings struct {
 func play(id string) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /greet", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "from ", id) })
-	mux.HandleFunc("GET /say", func(_ http.ResponseWriter, r *http.Request) { fmt.Fprintln(os.Stderr, "said: "+r.URL.Query().Get("text")) })
+	mux.HandleFunc("GET /say", func(_ http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(os.Stderr, "said: "+r.URL.Query().Get("text"))
+	})
 	p := sdk.Plugin{ID: id, Version: orText(os.Getenv("TEST_VERSION"), "1.0.0"), HTTP: mux, Config: sdk.NewConfig(settings{Greeting: "Hello", Count: 1})}
 	if os.Getenv("TEST_FAIL") != "" {
 		p.Start = func(context.Context) error { return fmt.Errorf("no luck today") }
