@@ -106,3 +106,6 @@ func LogLine(w io.Writer, l plugin.Line) error {
 }
 
 func sortedKeys(m map[string]any) []string { return slices.Sorted(maps.Keys(m)) }
+
+// JSONLine prints a value for programs on one line.
+func JSONLine(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
