@@ -64,7 +64,7 @@ func runPluginRun(ctx context.Context, p *program, in *input) (err error) {
 	if err != nil {
 		return err
 	}
-	temp, err := os.MkdirTemp("", "galley-run-")
+	temp, err := os.MkdirTemp("", "galley-dev-")
 	if err != nil {
 		return err
 	}
