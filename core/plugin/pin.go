@@ -35,6 +35,9 @@ func Digests(path string) ([]Pinned, error) {
 		return nil, err
 	}
 	inFolder := filepath.IsLocal(m.Command) && isFile(filepath.Join(path, m.Command))
+	if inFolder && isLink(filepath.Join(path, m.Command)) {
+		return nil, fmt.Errorf("the command %s is a link, as in an environment of Python, and can only be run where it is, unpinned", m.Command)
+	}
 	var names []string
 	if inFolder {
 		names = append(names, filepath.Clean(m.Command))
