@@ -5,13 +5,16 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/galleychat/galley/core/config"
 )
 
 // commands are in the order of the help.
-var commands = []*command{
+var commands = slices.Concat(serverCommands, pluginCommands, helpCommands)
+
+var serverCommands = []*command{
 	{
 		name: "up", group: "Run",
 		short: "start with everything set up for a first try",
@@ -50,6 +53,9 @@ running server serves it at once.`,
 		flags: []flagGroup{{"Options", []setting{flagDataDir, flagFrontendDir}}},
 		run:   runVerify,
 	},
+}
+
+var helpCommands = []*command{
 	{
 		name: "version", group: "Help",
 		short: "print the version",
@@ -153,7 +159,7 @@ func (c *command) writeHelp(w io.Writer) {
 	for _, g := range c.flags {
 		fmt.Fprintf(w, "\n%s\n", g.title)
 		for _, s := range g.flags {
-			fmt.Fprintf(w, "  %-26s %-23s  %s\n", strings.TrimSpace("--"+s.flag+" "+s.value), s.env, s.usage)
+			fmt.Fprintf(w, "  %-26s %-23s  %s\n", strings.TrimSpace(s.dashed()+" "+s.value), s.env, s.usage)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/galleychat/galley/core/config"
@@ -62,6 +63,7 @@ var runFlags = flagGroup{"Running", []setting{
 type input struct {
 	lookup  config.LookupFunc // the environment with the flags over it
 	options map[string]string // flags that stand for no variable, if given
+	args    []string          // what is no flag
 }
 
 // fallback gives a variable a value where neither a flag nor the environment has one.
@@ -76,7 +78,13 @@ func (in *input) fallback(name, value string) {
 	}
 }
 
-// parse reads the flags of a command. Arguments that are no flags are refused: no command takes any.
+// on says whether a switch is given.
+func (in *input) on(name string) bool {
+	on, err := strconv.ParseBool(in.options[name])
+	return on && err == nil
+}
+
+// parse reads the flags of a command, before and behind its arguments, as many as it takes.
 func (c *command) parse(lookup config.LookupFunc, args []string) (*input, error) {
 	in := &input{lookup: lookup, options: map[string]string{}}
 	over := map[string]string{}
@@ -97,13 +105,27 @@ func (c *command) parse(lookup config.LookupFunc, args []string) (*input, error)
 			fs.Func(s.flag, s.usage, take)
 		}
 	}
-	switch err := fs.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		return nil, errHelp
-	case err != nil:
-		return nil, &usageError{fmt.Sprintf("%s: %v; galley %s -h lists its flags", c.name, err, c.name)}
-	case fs.NArg() > 0:
-		return nil, &usageError{fmt.Sprintf("%s: unexpected %q; galley %s -h explains it", c.name, fs.Arg(0), c.name)}
+	for rest := args; ; rest = fs.Args()[1:] {
+		switch err := fs.Parse(rest); {
+		case errors.Is(err, flag.ErrHelp):
+			return nil, errHelp
+		case err != nil:
+			return nil, &usageError{fmt.Sprintf("%s: %v; galley %s -h lists its flags", c.name, err, c.name)}
+		}
+		if fs.NArg() == 0 {
+			break
+		}
+		if read := len(rest) - fs.NArg(); read > 0 && rest[read-1] == "--" { // flags end here
+			in.args = append(in.args, fs.Args()...)
+			break
+		}
+		in.args = append(in.args, fs.Arg(0))
+	}
+	switch n := len(in.args); {
+	case n < c.least:
+		return nil, &usageError{fmt.Sprintf("%s: what is missing is%s; galley %s -h explains it", c.name, c.args, c.name)}
+	case n > c.most:
+		return nil, &usageError{fmt.Sprintf("%s: unexpected %q; galley %s -h explains it", c.name, in.args[c.most], c.name)}
 	}
 	in.lookup = func(name string) (string, bool) {
 		if v, ok := over[name]; ok {
@@ -126,7 +148,7 @@ func (c *command) settings() []setting {
 func inFlags(err error, args []string) string {
 	parts := strings.Split(err.Error(), "; ")
 	for i, part := range parts {
-		for _, g := range []flagGroup{listenFlags, dataFlags, modelFlags, runFlags} {
+		for _, g := range []flagGroup{listenFlags, dataFlags, modelFlags, runFlags, pluginFlags} {
 			for _, s := range g.flags {
 				if rest, ok := strings.CutPrefix(part, s.env); ok && strings.ContainsAny(rest[:min(1, len(rest))], "=:") && slices.ContainsFunc(args, s.is) {
 					parts[i] = "--" + s.flag + rest
@@ -135,6 +157,14 @@ func inFlags(err error, args []string) string {
 		}
 	}
 	return strings.Join(parts, "; ")
+}
+
+// dashed is the flag as it is written.
+func (s setting) dashed() string {
+	if len(s.flag) == 1 {
+		return "-" + s.flag
+	}
+	return "--" + s.flag
 }
 
 // is says whether an argument is this flag.

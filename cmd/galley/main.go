@@ -33,7 +33,9 @@ type program struct {
 // command is one word of the command line.
 type command struct {
 	name  string // "up", or two words: "frontend install"
-	args  string // after the name, for the help
+	args  string // after the name, for the help: " ID"
+	least int    // how many arguments it takes
+	most  int
 	short string // one line
 	long  string // for -h
 	group string

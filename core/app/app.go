@@ -113,6 +113,7 @@ func Open(ctx context.Context, c Config) (a *App, err error) {
 	a.observeParts()
 	if a.Plugins != nil {
 		a.parts = append(a.parts, a.Plugins)
+		a.openControl()
 	}
 	return a, a.start()
 }

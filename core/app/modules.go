@@ -18,6 +18,7 @@ import (
 	"github.com/galleychat/galley/routes/ollama"
 	"github.com/galleychat/galley/routes/openai"
 	"github.com/galleychat/galley/routes/pipelines"
+	"github.com/galleychat/galley/routes/plugins"
 	unbuilt "github.com/galleychat/galley/routes/quiet"
 	"github.com/galleychat/galley/routes/search"
 	"github.com/galleychat/galley/routes/tasks"
@@ -45,7 +46,7 @@ func (a *App) modules() ([]mounted, error) {
 	uploaded := files.New(files.Deps{
 		Files: a.Files, Access: a.FileAccess, Folder: a.Uploads, Users: a.Users, Settings: a.Settings, AdminsSeeAll: a.Env.BypassAdminAccess, Log: a.Log,
 	})
-	return []mounted{
+	list := []mounted{
 		{"", &probes{app: a}},
 		{"", appRoutes.New(appRoutes.Deps{
 			Turns: a.Turns, TurnStore: a.turnStore(), Chats: a.Chats, Models: a.Models, Providers: a.LLM, Access: a.Access, Users: a.Users,
@@ -76,7 +77,11 @@ func (a *App) modules() ([]mounted, error) {
 		{v1 + "tasks", tasks.New(tasks.Deps{Tasks: a.Tasks, Settings: a.Settings})},
 		{v1 + "tools", tools.New(tools.Deps{Sources: []tools.ToolSource{pluginTools{a}}, Env: a.Env, Log: a.Log})},
 		{v1[:len(v1)-1], unbuilt.New(unbuilt.Deps{Settings: a.Settings, Built: built})},
-	}, nil
+	}
+	if a.Plugins != nil {
+		list = append(list, mounted{pluginsPrefix, plugins.New(plugins.Deps{Plugins: a.Plugins, Upload: a.Env.PluginsUpload})})
+	}
+	return list, nil
 }
 
 // chatAccessChanged has those leave a chat's room who may no longer read it.

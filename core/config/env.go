@@ -28,6 +28,9 @@ type Env struct {
 	StaticDir   string // STATIC_DIR: files served below /static; Finish takes FrontendDir/static for ""
 	PluginsDir  string // PLUGINS_DIR: Finish takes DataDir/plugins for ""
 
+	// PluginsUpload lets administrators install plugins by way of the API: PLUGINS_UPLOAD, true by default.
+	PluginsUpload bool
+
 	MaxBody   int64 // MAX_BODY_SIZE: bytes of a request that is not an upload, 128 MiB by default; 0 means any
 	MaxUpload int64 // MAX_UPLOAD_SIZE: bytes of an uploaded file, any by default
 

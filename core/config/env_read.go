@@ -253,6 +253,7 @@ func (e *Env) readServer(r *reader) {
 	e.FrontendDir = r.str("", "FRONTEND_BUILD_DIR")
 	e.StaticDir = r.str("", "STATIC_DIR")
 	e.PluginsDir = r.str("", "PLUGINS_DIR")
+	e.PluginsUpload = r.bool(true, "PLUGINS_UPLOAD")
 	e.MaxBody = r.size(128<<20, "MAX_BODY_SIZE")
 	e.MaxUpload = r.size(0, "MAX_UPLOAD_SIZE")
 	e.PersistentConfig = r.bool(true, "ENABLE_PERSISTENT_CONFIG")

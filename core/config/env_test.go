@@ -76,6 +76,8 @@ func TestEnvValues(t *testing.T) {
 				return e.Cookies == config.Cookies{SessionSameSite: http.SameSiteStrictMode, SessionSecure: true, AuthSameSite: http.SameSiteNoneMode, AuthSecure: true}
 			}},
 		{[]string{"ENABLE_ADMIN_WORKSPACE_CONTENT_ACCESS", "false"}, func(e *config.Env) bool { return !e.AdminContentAccess && !e.BypassAdminAccess }},
+		{nil, func(e *config.Env) bool { return e.PluginsUpload }},
+		{[]string{"PLUGINS_UPLOAD", "false"}, func(e *config.Env) bool { return !e.PluginsUpload }},
 		{[]string{"ENABLE_PLUGINS", "false"}, func(e *config.Env) bool { return !e.Tools && !e.Functions && !e.ToolServers }},
 		{[]string{"OFFLINE_MODE", "true"}, func(e *config.Env) bool { return !e.VersionCheck }},
 		{[]string{"AIOHTTP_CLIENT_TIMEOUT", "300"}, func(e *config.Env) bool {

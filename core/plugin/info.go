@@ -173,10 +173,7 @@ func (m *Manager) SetEnabled(ctx context.Context, id string, enabled bool) error
 	if err := m.states.SetEnabled(ctx, u.ID(), enabled); err != nil {
 		return err
 	}
-	u.mu.Lock()
-	u.enabled = enabled
-	u.mu.Unlock()
-	u.notify()
+	u.ask(func() { u.enabled = enabled })
 	return nil
 }
 
@@ -186,10 +183,7 @@ func (m *Manager) Restart(_ context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	u.mu.Lock()
-	u.restart = true
-	u.mu.Unlock()
-	u.notify()
+	u.ask(func() { u.restart = true })
 	return nil
 }
 

@@ -17,7 +17,6 @@ import (
 
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/plugin/process"
-	"github.com/galleychat/galley/sdk"
 	pb "github.com/galleychat/galley/sdk/proto/plugin/v1"
 )
 
@@ -141,8 +140,8 @@ func (inst *instance) introduce(ctx context.Context, id *identity) (err error) {
 // checkDescription compares what a plugin says of itself with what the operator said.
 func (inst *instance) checkDescription() error {
 	d := inst.what
-	if !sdk.ValidID(d.GetId()) {
-		return fmt.Errorf("it calls itself %q, which is not of lower case letters, digits, - and _, at most 64", d.GetId())
+	if err := validID(d.GetId()); err != nil {
+		return fmt.Errorf("what it calls itself: %w", err)
 	}
 	if m := inst.src.manifest; m != nil {
 		if d.GetId() != m.ID {

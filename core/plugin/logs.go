@@ -58,7 +58,7 @@ func (m *Manager) Follow(id string, n int) (last []Line, lines <-chan Line, stop
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	before, more, stop := u.logs.log.Follow(n)
+	before, more, end := u.logs.log.Follow(n)
 	for _, line := range before {
 		last = append(last, lineOf(line))
 	}
@@ -76,7 +76,7 @@ func (m *Manager) Follow(id string, n int) (last []Line, lines <-chan Line, stop
 	}()
 	return last, out, func() {
 		cancel()
-		stop()
+		end()
 	}, nil
 }
 

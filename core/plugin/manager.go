@@ -65,6 +65,8 @@ type Manager struct {
 	programs *process.RunFolder
 	begun    chan struct{}
 
+	looking sync.Mutex // held while the folder is looked at and what it holds is taken up, and while it is changed
+
 	mu      sync.Mutex // guards what follows; never held across I/O
 	units   map[string]*unit
 	ids     map[string]*unit
@@ -187,9 +189,8 @@ func (m *Manager) watch() {
 			continue
 		case <-t.C:
 		}
-		found, err := m.look()
+		err := m.takeUp()
 		if err == nil {
-			m.apply(found, false)
 			err = m.readStates(m.ctx, false)
 		}
 		if text := fmt.Sprint(err); err != nil && text != complaint && m.ctx.Err() == nil {
@@ -223,7 +224,7 @@ func (m *Manager) look() ([]*source, error) {
 	}
 	for _, s := range found {
 		if m.o.RequireChecksum && s.problem == nil && !isBuiltin(s) && (s.bare || s.manifest.SHA256 == "") {
-			s.problem = errors.New("it has no checksum, which PLUGINS_REQUIRE_CHECKSUM asks for")
+			s.problem = errNoChecksum
 		}
 	}
 	return found, nil
@@ -284,24 +285,25 @@ func (u *unit) sameSource(s *source) bool {
 }
 
 func (u *unit) replace(s *source) {
+	u.ask(func() { u.src = s })
+}
+
+// isGone says that what the unit runs is in the folder no more.
+func (u *unit) isGone() bool {
 	u.mu.Lock()
-	u.src = s
-	u.mu.Unlock()
-	u.notify()
+	defer u.mu.Unlock()
+	return u.gone
 }
 
 func (u *unit) remove() {
-	u.mu.Lock()
-	u.gone = true
-	u.mu.Unlock()
-	u.notify()
+	u.ask(func() { u.gone = true })
 }
 
 // claim gives a unit an id, unless another one has it.
 func (m *Manager) claim(u *unit, id string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if other := m.ids[id]; other != nil && other != u {
+	if other := m.ids[id]; other != nil && other != u && !other.isGone() {
 		return fmt.Errorf("the id %q is taken by %s", id, filepath.Base(other.key))
 	}
 	for taken, other := range m.ids {
@@ -347,7 +349,7 @@ func (m *Manager) find(id string) (*unit, error) {
 	m.mu.Lock()
 	u := m.ids[id]
 	m.mu.Unlock()
-	if u != nil {
+	if u != nil && !u.isGone() {
 		return u, nil
 	}
 	for _, u := range m.all() {

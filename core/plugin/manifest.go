@@ -101,8 +101,8 @@ func ParseManifest(raw []byte) (*Manifest, error) {
 func (m *Manifest) check() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if !sdk.ValidID(m.ID) {
-		bad("id %q is not of lower case letters, digits, - and _, at most 64", m.ID)
+	if err := validID(m.ID); err != nil {
+		bad("%w", err)
 	}
 	if m.Command == "" {
 		bad("command is missing")
@@ -146,6 +146,17 @@ func (m *Manifest) check() error {
 		bad("config is not an object")
 	}
 	return errors.Join(errs...)
+}
+
+// validID says what is wrong with an id.
+func validID(id string) error {
+	switch {
+	case !sdk.ValidID(id):
+		return fmt.Errorf("id %q is not of lower case letters, digits, - and _, at most 64", id)
+	case id == "install":
+		return fmt.Errorf("id %q is reserved", id) // for the address that installs
+	}
+	return nil
 }
 
 // reserved are the variables by which a plugin and Galley find each other.

@@ -63,14 +63,17 @@ type unit struct {
 	since    time.Time // of the state
 	crashes  []time.Time
 	restarts int
-	started  time.Time // of the current process
+	started  time.Time     // of the current process
+	asked    uint64        // changes that were asked for
+	dealt    uint64        // those that run has dealt with
+	turned   chan struct{} // closed and made anew when dealt grows
 	draining sync.WaitGroup
 }
 
 func newUnit(m *Manager, src *source, enabled bool, set jsondoc.Doc) *unit {
 	u := &unit{
 		m: m, key: src.path, id: src.name(), src: src, enabled: enabled, set: set, state: StateStarting, since: time.Now(),
-		wake: make(chan struct{}, 1), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), done: make(chan struct{}), asked: 1, turned: make(chan struct{}),
 	}
 	u.log = m.log.With("plugin", u.id)
 	u.logs = newLogs(u)
@@ -119,12 +122,13 @@ type wanted struct {
 	src              *source
 	run, gone, again bool
 	set              jsondoc.Doc
+	asked            uint64
 }
 
 func (u *unit) want() wanted {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	w := wanted{src: u.src, run: u.enabled && !u.gone, gone: u.gone, again: u.restart, set: u.set}
+	w := wanted{src: u.src, run: u.enabled && !u.gone, gone: u.gone, again: u.restart, set: u.set, asked: u.asked}
 	u.restart = false
 	return w
 }
@@ -165,6 +169,7 @@ func (u *unit) run(ctx context.Context) {
 		case inst != nil && inst.src.print != w.src.print && (tried == nil || tried.print != w.src.print):
 			tried, again = u.bring(ctx, w, inst)
 		}
+		u.dealtWith(w.asked)
 		if u.current.Load() != inst {
 			continue
 		}

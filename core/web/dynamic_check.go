@@ -162,7 +162,7 @@ func sampleOf(segment string) string {
 
 // builtin says which built-in route answers a request, "" for none.
 func (r *Router) builtin(req *http.Request) string {
-	if r.noSlash[req.URL.Path] {
+	if r.onlySlash(req.Method, req.URL.Path) {
 		return ""
 	}
 	mux := r.mux

@@ -77,7 +77,7 @@ type Router struct {
 	routes   []*Route
 	bySpec   map[string]*Route
 	wide     map[string]*choice
-	noSlash  map[string]bool // paths that exist only with a slash at the end
+	noSlash  map[string]bool // paths that exist with a slash at the end
 	heads    *http.ServeMux  // HEAD: only what is declared for it, unlike ServeMux's rule; nil for none
 	miss     http.Handler    // dynamic routes, then the fallback
 	fallback http.Handler    // framed
@@ -372,13 +372,18 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	// ServeMux would redirect these; the reference's answer to each is the frontend's
 	case p == "" || p[0] != '/' || !clean(sent):
 		r.fallback.ServeHTTP(w, req)
-	case len(r.noSlash) > 0 && r.noSlash[p]:
+	case len(r.noSlash) > 0 && r.onlySlash(req.Method, p):
 		r.miss.ServeHTTP(w, req)
 	case req.Method == http.MethodHead:
 		r.serveHead(w, req)
 	default:
 		r.mux.ServeHTTP(w, req)
 	}
+}
+
+// onlySlash says whether a path exists with a slash at its end and not, for that method, without.
+func (r *Router) onlySlash(method, path string) bool {
+	return r.noSlash[path] && r.bySpec[method+" "+path] == nil
 }
 
 func (r *Router) serveHead(w http.ResponseWriter, req *http.Request) {
