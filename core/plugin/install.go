@@ -30,7 +30,8 @@ type Installation struct {
 	ID     string
 	Grants []string
 
-	find func(id string) (path string) // who knows where a plugin is that is running; may be nil
+	limit int64                         // bytes; 0 means MaxInstall
+	find  func(id string) (path string) // who knows where a plugin is that is running; may be nil
 }
 
 // Installed is the result of an installation.
@@ -166,7 +167,7 @@ func (o Installation) install(ctx context.Context, fill func(*tree) error) (Inst
 		return Installed{}, err
 	}
 	defer os.RemoveAll(temp)
-	t, err := newTree(ctx, temp)
+	t, err := newTree(ctx, temp, cmp.Or(o.limit, MaxInstall))
 	if err != nil {
 		return Installed{}, err
 	}

@@ -31,12 +31,12 @@ type tree struct {
 	links   []string
 }
 
-func newTree(ctx context.Context, dir string) (*tree, error) {
+func newTree(ctx context.Context, dir string, limit int64) (*tree, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
-	return &tree{ctx: ctx, root: root, left: MaxInstall}, nil
+	return &tree{ctx: ctx, root: root, left: limit}, nil
 }
 
 // place checks a name, makes the folders above it and counts the entry.
