@@ -39,17 +39,18 @@ func (l *logs) last(n int) []Line {
 
 // lastWords is the last line since a time, for errors: of a panic or traceback its first and last lines.
 func (l *logs) lastWords(since time.Time) string {
-	for _, line := range l.log.Last(1) {
-		if line.Time.Before(since) {
-			return ""
-		}
-		text := strings.TrimSpace(line.Message)
-		if first, rest, many := strings.Cut(text, "\n"); many {
-			text = first + " … " + strings.TrimSpace(rest[strings.LastIndexByte(rest, '\n')+1:])
-		}
-		return text[:min(len(text), 300)]
+	lines := l.log.Last(1)
+	if len(lines) == 0 || lines[0].Time.Before(since) {
+		return ""
 	}
-	return ""
+	text := strings.TrimSpace(lines[0].Message)
+	if first, rest, many := strings.Cut(text, "\n"); many {
+		text = first + " … " + strings.TrimSpace(rest[strings.LastIndexByte(rest, '\n')+1:])
+	}
+	if len(text) > 300 {
+		text = strings.ToValidUTF8(text[:300], "") + "…"
+	}
+	return text
 }
 
 // Follow gives the last n lines of a plugin's log and a channel with those that come; stop ends it.

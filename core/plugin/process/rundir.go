@@ -12,22 +12,23 @@ import (
 
 const (
 	runPrefix = "galley-run-"
-	// maxRunPath leaves room for what go-plugin appends, 39 bytes, in the 107 that the path of a socket may have.
-	maxRunPath = 107 - 40
+	// maxRunPath leaves room in the 107 bytes that the path of a socket may have: for an instance's folder (5), and what
+	// go-plugin appends (21 and 17).
+	maxRunPath = 107 - 45
 )
 
 // RunFolder is a private folder of this process for sockets.
 type RunFolder struct {
-	// Path is absolute and at most 67 bytes long.
+	// Path is absolute and at most 62 bytes long.
 	Path string
 	lock *os.File
 }
 
-// RunDir makes a private folder (0700) with a short path below base, or below XDG_RUNTIME_DIR or the folder for temporary
-// files where base is empty or too long. It first removes there what hosts that are gone have left.
+// RunDir makes a private folder (0700) with a short path below base, or below XDG_RUNTIME_DIR, the folder for temporary
+// files or /tmp where base is empty or too long. It first removes there what hosts that are gone have left.
 func RunDir(base string) (*RunFolder, error) {
 	var failed error
-	for _, base := range []string{base, os.Getenv("XDG_RUNTIME_DIR"), os.TempDir()} {
+	for _, base := range []string{base, os.Getenv("XDG_RUNTIME_DIR"), os.TempDir(), "/tmp"} {
 		if base == "" {
 			continue
 		}
