@@ -175,6 +175,8 @@ func TestToolEvents(t *testing.T) {
 	for _, e := range b.rt.all() {
 		d := e.Get("data", "data")
 		switch kind := d.Text("type"); {
+		case strings.HasSuffix(kind, ".delta") && d.Text("delta") == "":
+			// the empty beginning of the arguments, where it was not joined with what follows
 		case strings.HasPrefix(kind, "response."):
 			got = append(got, strings.TrimPrefix(kind, "response.")+" "+d.Get("output_index").String()+" "+string(d.Get("item", "status"))+d.Text("item", "arguments")+d.Text("arguments")+d.Text("delta"))
 		case d.Get("choices") != nil:
