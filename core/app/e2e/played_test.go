@@ -23,6 +23,7 @@ const playVariable = "E2E_PLUGIN"
 
 var playedPlugins = map[string]func() sdk.Plugin{
 	"talker": talkerPlugin, "adder": adderPlugin, "editor": editorPlugin, "whole": wholePlugin,
+	"late": func() sdk.Plugin { p := adderPlugin(); p.ID = "late"; return p },
 }
 
 // putPlugin writes the manifest of a played plugin into a plugins folder, over the one that may be there.
