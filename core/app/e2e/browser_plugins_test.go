@@ -36,6 +36,14 @@ func TestBrowserPlugins(t *testing.T) {
 	p.check()
 }
 
+// shotStill is shot once nothing moves any more and messages that come and go have gone.
+func (p *page) shotStill(name string) {
+	p.t.Helper()
+	p.until("stand still", `!document.querySelector('[data-sonner-toast]') &&
+		document.getAnimations().every(a => a.playState !== 'running' || a.effect.getTiming().iterations === Infinity)`)
+	p.shot(name)
+}
+
 // fetched is an expression that asks the API and looks at the answer x.
 func (p *page) fetched(path, expression string) string {
 	return fmt.Sprintf(`fetch(%q, {headers: {Authorization: 'Bearer ' + localStorage.token}}).then(r => r.json()).then(x => %s)`, path, expression)
@@ -71,7 +79,7 @@ func (p *page) testPluginModel() {
 	p.t.Helper()
 	p.click("#model-selector-model-button", "Talker")
 	p.until("both models are listed", `document.querySelectorAll('#model-selector-list [role=option]').length === 2`)
-	p.shot("plugin-models")
+	p.shotStill("plugin-models")
 	p.click("#model-selector-list [role=option]", "Talker Small")
 	p.until("it is chosen", `document.querySelector('#model-selector-model-button').ariaLabel.includes('Talker Small')`)
 	p.say("good day")
@@ -114,20 +122,19 @@ func (p *page) testPluginTool() {
 	p.openTools()
 	p.click("[role=menuitemcheckbox]", "Calculator")
 	p.until("it is on", `!!document.querySelector('button[aria-label="Available Tools"]')`)
-	p.newChatInputFocus()
+	p.closeMenu()
 	p.say("what is the sum")
 	p.waitText("Adding numbers") // while it runs
 	p.awaitAnswer(`"sum": 42`)
 	p.toolCallShown()
-	p.shot("plugin-tool-call")
-	p.until("it is stored", p.fetched("/api/v1/chats/?page=1", `x.length > 0`))
+	p.shotStill("plugin-tool-call")
 	p.do("reload", chromedp.Reload())
 	p.awaitAnswer(`"sum": 42`)
 	p.toolCallShown()
 }
 
-// newChatInputFocus closes a menu by a click into the message's field.
-func (p *page) newChatInputFocus() {
+// closeMenu closes a menu by a click into the message's field.
+func (p *page) closeMenu() {
 	p.t.Helper()
 	p.do("close the menu", chromedp.Click(chromedp.CSS("#chat-input")))
 	p.until("the menu is closed", `!document.querySelector('[role=menuitemcheckbox]')`)
@@ -205,7 +212,8 @@ func (p *page) testPluginValves() {
 		p.awaitValve("Hidden words", "red, blue")
 		p.openPipelines()
 	}
-	p.shot("plugin-pipelines")
+	p.until("see all valves", `(document.querySelector('select#pipeline').scrollIntoView(), true)`)
+	p.shotStill("plugin-pipelines")
 	p.newChat()
 	p.say("the blue sky")
 	p.awaitAnswer("You said: Edited: THE *** SKY please")
@@ -232,7 +240,7 @@ func (p *page) testPluginRefusal() {
 	p.t.Helper()
 	p.say("now this is far too long")
 	p.awaitAnswer("6 words are too many, 4 are allowed.")
-	p.shot("plugin-refusal")
+	p.shotStill("plugin-refusal")
 	p.do("reload", chromedp.Reload())
 	p.awaitAnswer("6 words are too many, 4 are allowed.")
 	p.say("short again")

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -317,4 +318,38 @@ func children(t *testing.T, parent int) (pids []int) {
 		}
 	}
 	return pids
+}
+
+// TestDemo holds that the demo model, a plugin, is there with the first request, and that the start does not wait long.
+func TestDemo(t *testing.T) {
+	data := t.TempDir()
+	var times []time.Duration
+	for i := range 3 {
+		s := start(t, "DATA_DIR="+data, "GALLEY_DEMO=true", "ENABLE_OPENAI_API=false", "ENABLE_OLLAMA_API=false")
+		times = append(times, s.took)
+		if i == 0 {
+			p := &pluginServer{server: s, t: t, token: signUp(t, s)}
+			if _, text := p.call("GET", "/api/models", ""); !strings.Contains(text, `"id":"galley-demo"`) {
+				t.Errorf("the demo model is not listed: %.300s", text)
+			}
+			status, text := p.call("POST", "/api/chat/completions", `{"model":"galley-demo","stream":true,"messages":[{"role":"user","content":"How do I sharpen a plane iron?"}]}`)
+			if status != http.StatusOK || !strings.Contains(text, "sharpen") || !strings.Contains(text, "[DONE]") {
+				t.Errorf("%d %.300s", status, text)
+			}
+		}
+		pids := children(t, s.cmd.Process.Pid)
+		if code := s.stop(t, syscall.SIGTERM); code != 0 {
+			t.Errorf("exit code %d\n%s", code, s.logged())
+		}
+		for _, pid := range pids {
+			if running(pid) {
+				t.Errorf("process %d has outlived the server", pid)
+			}
+		}
+	}
+	best := slices.Min(times)
+	t.Logf("ready with the demo after %v (of %v)", best.Round(time.Millisecond), times)
+	if best > 2*time.Second {
+		t.Errorf("ready only after %v", best)
+	}
 }
