@@ -28,6 +28,13 @@ func browserBase(t *testing.T) string {
 	case strings.HasPrefix(v, "http"):
 		return strings.TrimRight(v, "/")
 	}
+	s := start(t, "DATA_DIR="+dataWithFrontend(t), "OPENAI_API_BASE_URL="+newModels(t).URL+"/v1", "OPENAI_API_KEY=k", "ENABLE_OLLAMA_API=false", "ENABLE_VERSION_UPDATE_CHECK=false")
+	return s.url
+}
+
+// dataWithFrontend is a data folder with the installed frontend.
+func dataWithFrontend(t *testing.T) string {
+	t.Helper()
 	data := t.TempDir()
 	installed := os.Getenv("GALLEY_FRONTEND")
 	if installed == "" {
@@ -36,8 +43,7 @@ func browserBase(t *testing.T) string {
 	if err := os.Symlink(installed, filepath.Join(data, "frontend")); err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, "DATA_DIR="+data, "OPENAI_API_BASE_URL="+newModels(t).URL+"/v1", "OPENAI_API_KEY=k", "ENABLE_OLLAMA_API=false", "ENABLE_VERSION_UPDATE_CHECK=false")
-	return s.url
+	return data
 }
 
 // page is a browser window with its own profile, and what went wrong in it.
@@ -133,13 +139,13 @@ func (p *page) failed(what string, err error) {
 	p.t.Fatalf("%s: %v\nproblems: %v\nthe page says: %.1500s", what, err, p.problems, text)
 }
 
-// until waits until a JavaScript expression is true. A navigation in between is no failure.
+// until waits until a JavaScript expression, or the promise that it gives, is true. A navigation in between is no failure.
 func (p *page) until(what, expression string) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, stepTimeout)
 	defer cancel()
 	for {
-		_, err := chromedp.Run(ctx, chromedp.Poll[bool]("!!("+expression+")", chromedp.WithPollingInterval(100*time.Millisecond), chromedp.WithPollingTimeout(0)))
+		_, err := chromedp.Run(ctx, chromedp.Poll[bool]("Promise.resolve("+expression+").then(Boolean)", chromedp.WithPollingInterval(100*time.Millisecond), chromedp.WithPollingTimeout(0)))
 		if err == nil {
 			return
 		}
@@ -222,20 +228,7 @@ func TestBrowser(t *testing.T) {
 	base := browserBase(t)
 	p := openBrowser(t, base)
 
-	// the first account
-	p.do("open the start page", chromedp.Navigate(base+"/"))
-	p.until("get started", `(() => {
-		if (!document.body.innerText.includes('Read the docs')) return document.querySelector('input#name') !== null;
-		[...document.querySelectorAll('button')].find(e => /get started/i.test(e.innerText))?.click();
-		return false;
-	})()`)
-	p.shot("sign-up")
-	p.do("sign up",
-		typeInto("input#name", "Contract Admin"),
-		typeInto("input#email", adminEmail),
-		typeInto("input#password", adminPass+kb.Enter))
-	p.do("chat page", visible("#chat-input"))
-	p.dismissNews()
+	p.signUp()
 
 	// a streamed answer
 	p.waitText(browserModel) // the first model is chosen by itself
@@ -278,6 +271,24 @@ func TestBrowser(t *testing.T) {
 	q.shot("second-user")
 	p.check()
 	q.check()
+}
+
+// signUp makes the first account, an administrator's.
+func (p *page) signUp() {
+	p.t.Helper()
+	p.do("open the start page", chromedp.Navigate(p.base+"/"))
+	p.until("get started", `(() => {
+		if (!document.body.innerText.includes('Read the docs')) return document.querySelector('input#name') !== null;
+		[...document.querySelectorAll('button')].find(e => /get started/i.test(e.innerText))?.click();
+		return false;
+	})()`)
+	p.shot("sign-up")
+	p.do("sign up",
+		typeInto("input#name", "Contract Admin"),
+		typeInto("input#email", adminEmail),
+		typeInto("input#password", adminPass+kb.Enter))
+	p.do("chat page", visible("#chat-input"))
+	p.dismissNews()
 }
 
 func (p *page) signIn(email, password string) {
