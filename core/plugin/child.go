@@ -6,15 +6,16 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	hclog "github.com/hashicorp/go-hclog"
 	goplugin "github.com/hashicorp/go-plugin"
+	"github.com/hashicorp/go-plugin/runner"
 	"google.golang.org/grpc"
 
 	"github.com/galleychat/galley/core/plugin/process"
@@ -37,12 +38,12 @@ const stopGrace = 2 * time.Second
 // spawn starts a process and waits until it speaks.
 func (u *unit) spawn(ctx context.Context, src *source, cmd command, dir string, id *identity) (*child, error) {
 	begun := time.Now()
-	var run atomic.Pointer[process.Runner]
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		deadline = time.Now().Add(time.Minute)
-	}
+	deadline, _ := ctx.Deadline()
 	printed := u.logs.writer()
+	b := &boundRunner{ctx: ctx, log: u.logs.log}
+	start := process.RunnerFunc(process.Spec{
+		Path: cmd.path, Args: cmd.args, Dir: cmd.dir, Name: u.ID(), Limits: processLimits(src), Env: environment(src, u, id), Grace: stopGrace,
+	}, u.logs.log, func(r *process.Runner) { b.Runner = r })
 	client := goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig:  sdk.Handshake,
 		VersionedPlugins: map[int]goplugin.PluginSet{1: {"plugin": &wire{}}},
@@ -54,64 +55,68 @@ func (u *unit) spawn(ctx context.Context, src *source, cmd command, dir string, 
 		SyncStdout:       printed,
 		SyncStderr:       printed,
 		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: dir},
-		RunnerFunc: process.RunnerFunc(process.Spec{
-			Path: cmd.path, Args: cmd.args, Dir: cmd.dir, Name: u.ID(), Limits: processLimits(src), Env: environment(src, u, id), Grace: stopGrace,
-		}, u.logs.log, run.Store),
+		RunnerFunc: func(l hclog.Logger, cmd *exec.Cmd, dir string) (runner.Runner, error) {
+			_, err := start(l, cmd, dir)
+			return b, err
+		},
 		GRPCDialOptions: []grpc.DialOption{
 			grpc.WithReadBufferSize(64 << 10), grpc.WithWriteBufferSize(64 << 10),
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
 			grpc.WithChainUnaryInterceptor(traceUnary), grpc.WithChainStreamInterceptor(traceStream),
 		},
 	})
-	started := func() *process.Process {
-		if r := run.Load(); r != nil {
-			return r.Process()
-		}
-		return nil
-	}
 	c := &child{client: client, printed: printed}
-	// go-plugin's start cannot be interrupted; ending the process does
-	stop := context.AfterFunc(ctx, func() {
-		if p := started(); p != nil {
-			_ = p.Kill(ctx)
-		}
-	})
-	defer stop()
 	protocol, err := client.Client()
-	c.proc = started()
 	if err == nil {
 		var raw any
 		if raw, err = protocol.Dispense("plugin"); err == nil {
 			c.conn = raw.(*grpc.ClientConn)
 		}
 	}
-	if c.proc == nil {
+	if c.proc = b.process(); c.proc == nil {
 		_ = printed.Close()
 		return nil, startError(err)
 	}
 	c.pid, c.done = c.proc.Pid(), c.proc.Done()
-	if err != nil {
-		err = c.explain(startError(err))
-		c.stop()
-		if said := u.logs.lastWords(begun); said != "" {
-			err = fmt.Errorf("%w; the last it said: %s", err, said)
-		}
-		return nil, err
+	if err == nil && !b.free() {
+		err = ctx.Err()
 	}
-	return c, nil
+	switch {
+	case err == nil:
+		return c, nil
+	case ctx.Err() != nil:
+		err = errSilent
+	case b.silent.Load():
+		err = errors.New("it closed its output without saying how to reach it")
+	default:
+		err = c.explain(startError(err))
+	}
+	c.stop()
+	if said := u.logs.lastWords(begun); said != "" {
+		err = fmt.Errorf("%w; the last it said: %s", err, said)
+	}
+	return nil, err
 }
+
+// maxAnswer bounds a message from a plugin, in bytes.
+const maxAnswer = 64 << 20
+
+// errSilent says that a process did not begin to speak the protocol.
+var errSilent = errors.New("it did not say how to reach it in time")
 
 // startError puts the errors of go-plugin's handshake into our words.
 func startError(err error) error {
 	text, _, _ := strings.Cut(err.Error(), "\n")
+	const other = "Unrecognized remote plugin message: "
 	switch {
 	case strings.Contains(text, "timeout while waiting for plugin"):
-		return errors.New("it did not say how to reach it in time")
-	case strings.Contains(text, "Unrecognized remote plugin message"):
-		return errors.New("it printed something else than the line by which a plugin says how to reach it")
-	case strings.Contains(text, "incompatible"), strings.Contains(text, "Incompatible"):
-		return &refusal{errors.New("it speaks another version of the protocol: " + text)}
-	case strings.Contains(text, "exited before"):
+		return errSilent
+	case strings.Contains(text, "exited before"), text == other:
 		return errEnded
+	case strings.HasPrefix(text, other), strings.Contains(text, "parsing core protocol version"):
+		return errors.New("it printed something else than the line by which a plugin says how to reach it")
+	case strings.Contains(text, "incompatible"), strings.Contains(text, "Incompatible"), strings.Contains(text, "unsupported plugin protocol"):
+		return &refusal{errors.New("it speaks another version of the protocol: " + text)}
 	case strings.Contains(text, "no such file"), strings.Contains(text, "permission denied"), strings.Contains(text, "exec format"):
 		return &refusal{err}
 	}

@@ -27,7 +27,7 @@ func (p *provider) Embed(ctx context.Context, model string, request jsontext.Val
 		return nil, p.absent()
 	}
 	defer inst.release()
-	done := p.u.series.call("embed")
+	done := inst.series.call("embed")
 	defer func() { done(err) }()
 	ctx, cancel := context.WithTimeoutCause(ctx, inst.limits().response(), errSlow)
 	defer cancel()

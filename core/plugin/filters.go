@@ -26,7 +26,12 @@ type filterEntry struct {
 	models map[string]bool // nil: all
 }
 
-func newFilterEntry(u *unit, inst *instance, spec *pb.FilterSpec) *filterEntry {
+// newFilterEntry is the filter of an instance, nil if it has none.
+func newFilterEntry(u *unit, inst *instance) *filterEntry {
+	spec := inst.what.GetFilter()
+	if spec == nil {
+		return nil
+	}
 	e := &filterEntry{u: u, id: inst.id(), spec: spec}
 	for _, id := range spec.GetModels() {
 		if e.models == nil {
@@ -143,7 +148,7 @@ func (e *filterEntry) one(ctx context.Context, what string, meta *pb.Meta, body 
 		return body, e.absent(what)
 	}
 	defer inst.release()
-	done := e.u.series.call(what)
+	done := inst.series.call(what)
 	defer func() { done(err) }()
 	ctx, cancel := context.WithTimeout(ctx, inst.limits().response())
 	defer cancel()
@@ -170,7 +175,7 @@ func (e *filterEntry) failed(ctx context.Context, what string, body jsondoc.Doc,
 	if status.Code(err) == codes.Canceled && ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	e.u.log.Warn("filter failed", "at", what, "error", plain(err))
+	e.u.logger().Warn("filter failed", "at", what, "error", plain(err))
 	if !e.spec.GetRequired() {
 		return body, nil
 	}
@@ -186,7 +191,7 @@ func (e *filterEntry) absent(what string) error {
 	if e.spec.GetRequired() {
 		return web.Fail(http.StatusServiceUnavailable, fmt.Sprintf("The filter %s is not running", e.id))
 	}
-	e.u.log.Debug("filter is not running", "at", what)
+	e.u.logger().Debug("filter is not running", "at", what)
 	return nil
 }
 
@@ -286,7 +291,7 @@ func (l *streamLink) open(ctx context.Context) error {
 	if err != nil {
 		return status.Error(codes.Unavailable, err.Error())
 	}
-	l.inst, l.done = inst, l.e.u.series.call("stream")
+	l.inst, l.done = inst, inst.series.call("stream")
 	ctx, l.cancel = context.WithCancel(ctx)
 	l.stream, err = inst.filter.Stream(ctx)
 	return err

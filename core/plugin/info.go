@@ -284,6 +284,8 @@ func (m *Manager) SetConfig(ctx context.Context, id string, values jsondoc.Doc) 
 		return nil, err
 	}
 	defer inst.release()
+	u.configuring.Lock()
+	defer u.configuring.Unlock()
 	u.mu.Lock()
 	before := u.set
 	u.mu.Unlock()
@@ -305,10 +307,9 @@ func (m *Manager) SetConfig(ctx context.Context, id string, values jsondoc.Doc) 
 		return nil, web.Because(http.StatusBadGateway, "The plugin "+id+" did not take the configuration", err)
 	}
 	if err := m.states.SetConfig(ctx, inst.id(), set); err != nil {
+		u.notify() // it takes back what it was given
 		return nil, err
 	}
-	u.mu.Lock()
-	u.set = set
-	u.mu.Unlock()
+	u.ask(func() { u.set = set }) // for an instance that came meanwhile
 	return inst.configuration(), nil
 }

@@ -30,7 +30,8 @@ type instance struct {
 	child  *child
 	conn   *grpc.ClientConn
 	what   *pb.DescribeResponse
-	config jsondoc.Doc // in effect
+	series *series
+	models bool // it has an LLM backend
 	host   *hostServer
 	web    *webChannel // nil if the plugin has no HTTP server
 
@@ -42,22 +43,28 @@ type instance struct {
 	tooled   []tool
 	noScrape atomic.Bool // it has no metrics of its own
 
-	mu      sync.Mutex // guards the two below
+	mu      sync.Mutex  // guards what follows
+	config  jsondoc.Doc // in effect
+	set     jsondoc.Doc // what administrators had set when it was last configured, in effect or not
 	calls   int64
 	retired bool
 	idle    chan struct{} // closed when retired and without calls
 
-	unfollow context.CancelFunc // ends the forwarding of its log
-	endOnce  sync.Once
+	endOnce sync.Once
 }
 
 // errEnded says that a process has ended.
 var errEnded = errors.New("the process ended")
 
 // launch starts a process for a source and brings it to where it can be called. ctx bounds the start.
-func (u *unit) launch(ctx context.Context, src *source, config jsondoc.Doc) (inst *instance, err error) {
+func (u *unit) launch(ctx context.Context, src *source, set jsondoc.Doc) (inst *instance, err error) {
 	if src.problem != nil {
 		return nil, &refusal{src.problem}
+	}
+	if src.manifest != nil {
+		if err := u.m.claim(u, src.manifest.ID); err != nil {
+			return nil, err
+		}
 	}
 	inst = &instance{unit: u, src: src, idle: make(chan struct{})}
 	defer func() {
@@ -90,14 +97,41 @@ func (u *unit) launch(ctx context.Context, src *source, config jsondoc.Doc) (ins
 	if err := inst.introduce(ctx, id); err != nil {
 		return inst, inst.child.explain(err)
 	}
-	if err := inst.configure(ctx, config); err != nil {
+	if set, err = u.settings(ctx, inst.id(), set); err != nil {
+		return inst, err
+	}
+	if err := inst.configure(ctx, set); err != nil {
 		return inst, inst.child.explain(err)
 	}
 	if err := inst.check(ctx); err != nil {
 		return inst, inst.child.explain(err)
 	}
+	inst.models = inst.servesModels(ctx)
 	return inst, nil
 }
+
+// settings are what administrators set for the plugin of an id: known, if the unit was taken for that one. The unit has
+// the id from then on, unless an instance of another runs.
+func (u *unit) settings(ctx context.Context, id string, known jsondoc.Doc) (jsondoc.Doc, error) {
+	same := id == u.ID()
+	if err := u.m.claim(u, id); err != nil || same {
+		return known, err
+	}
+	enabled, set, err := u.m.stateOf(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if u.ID() == id {
+		u.ask(func() { u.enabled, u.set = enabled, set })
+	}
+	if !enabled {
+		return nil, errDisabled
+	}
+	return set, nil
+}
+
+// errDisabled says that an executable turned out to be a plugin that an administrator has disabled.
+var errDisabled = errors.New("disabled by an administrator")
 
 // introduce asks what the plugin is and exchanges the addresses of the other channels.
 func (inst *instance) introduce(ctx context.Context, id *identity) (err error) {
@@ -111,6 +145,7 @@ func (inst *instance) introduce(ctx context.Context, id *identity) (err error) {
 	if inst.host, err = u.m.serveHost(inst, id); err != nil {
 		return err
 	}
+	inst.series = u.m.seriesOf(inst.id())
 	dataDir := u.m.dataDir(inst.what.GetId())
 	if err := os.MkdirAll(dataDir, 0o700); err != nil {
 		return err
@@ -152,8 +187,8 @@ func (inst *instance) checkDescription() error {
 		}
 	}
 	if schema := d.GetConfigSchema(); len(schema) > 0 {
-		if _, bad := jsondoc.Check(schema); bad != nil {
-			return errors.New("its config schema is no JSON")
+		if doc, bad := jsondoc.Check(schema); bad != nil || doc.Kind() != '{' {
+			return errors.New("its config schema is no JSON object")
 		}
 	}
 	return nil
@@ -172,8 +207,10 @@ func (inst *instance) capabilities() {
 	inst.llm = pb.NewLlmClient(inst.conn)
 }
 
-// servesModels finds out whether there is an LLM backend.
+// servesModels finds out whether there is an LLM backend. One that takes its time to answer is one.
 func (inst *instance) servesModels(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
 	_, err := inst.llm.Models(ctx, &pb.ModelsRequest{})
 	return status.Code(err) != codes.Unimplemented
 }
@@ -181,18 +218,22 @@ func (inst *instance) servesModels(ctx context.Context) bool {
 func (inst *instance) id() string { return inst.what.GetId() }
 
 // grants are those of the operator.
-func (inst *instance) grants() []string {
-	if inst.src.manifest == nil {
+func (inst *instance) grants() []string { return grantsOf(inst.src) }
+
+func grantsOf(src *source) []string {
+	if src.manifest == nil {
 		return nil
 	}
-	return inst.src.manifest.Grants
+	return src.manifest.Grants
 }
 
-func (inst *instance) limits() Limits {
-	if inst.src.manifest == nil {
+func (inst *instance) limits() Limits { return limitsOf(inst.src) }
+
+func limitsOf(src *source) Limits {
+	if src.manifest == nil {
 		return Limits{}
 	}
-	return inst.src.manifest.Limits
+	return src.manifest.Limits
 }
 
 // configure gives the plugin its configuration: what the operator wrote, and over it what administrators set.
@@ -206,6 +247,9 @@ func (inst *instance) configure(ctx context.Context, set jsondoc.Doc) error {
 	switch {
 	case status.Code(err) == codes.Unimplemented:
 	case err != nil:
+		inst.mu.Lock()
+		inst.set = jsondoc.Doc("?") // nobody knows what is in effect
+		inst.mu.Unlock()
 		return fmt.Errorf("configure: %w", plain(err))
 	case len(resp.GetViolations()) > 0:
 		return violations(resp.GetViolations())
@@ -215,9 +259,16 @@ func (inst *instance) configure(ctx context.Context, set jsondoc.Doc) error {
 		}
 	}
 	inst.mu.Lock()
-	inst.config = config
+	inst.config, inst.set = config, set
 	inst.mu.Unlock()
 	return nil
+}
+
+// given is what administrators had set when the instance was last configured.
+func (inst *instance) given() jsondoc.Doc {
+	inst.mu.Lock()
+	defer inst.mu.Unlock()
+	return inst.set
 }
 
 func (inst *instance) configuration() jsondoc.Doc {
@@ -341,9 +392,6 @@ func (inst *instance) drain(ctx context.Context, limit time.Duration) {
 func (inst *instance) end() {
 	inst.endOnce.Do(func() {
 		inst.retire()
-		if inst.unfollow != nil {
-			inst.unfollow()
-		}
 		if inst.child != nil {
 			inst.child.stop()
 		}
@@ -386,3 +434,9 @@ type refusal struct{ err error }
 
 func (r *refusal) Error() string { return r.err.Error() }
 func (r *refusal) Unwrap() error { return r.err }
+
+// conflict is a refusal for what another plugin or Galley itself has: an id or a route.
+type conflict struct{ err error }
+
+func (c *conflict) Error() string { return c.err.Error() }
+func (c *conflict) Unwrap() error { return &refusal{c.err} }

@@ -94,7 +94,7 @@ func (p *provider) Chat(ctx context.Context, req *llm.Request) (*llm.Response, e
 	if len(req.Params) > 0 {
 		body = jsondoc.Doc(req.Params).Merge(body)
 	}
-	done := p.u.series.call("chat")
+	done := inst.series.call("chat")
 	s.done = done
 	s.stream, err = inst.llm.Chat(ctx, &pb.ChatRequest{Meta: metaOf(req.Caller), Model: req.Model, Body: body, Stream: req.Stream})
 	if err == nil {

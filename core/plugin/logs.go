@@ -81,10 +81,26 @@ func (m *Manager) Follow(id string, n int) (last []Line, lines <-chan Line, stop
 	}, nil
 }
 
-// forward writes the lines into Galley's own log, for plugins with the grant "log", until ctx ends.
-func (l *logs) forward(ctx context.Context) {
-	_, lines, stop := l.log.Follow(0)
-	defer stop()
+// follow has the lines of a plugin written into Galley's own log, or no more.
+func (u *unit) follow(ctx context.Context, on bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case on && u.unfollow == nil:
+		ctx, u.unfollow = context.WithCancel(ctx)
+		_, lines, stop := u.logs.log.Follow(0)
+		u.beside.Go(func() {
+			defer stop()
+			u.logs.forward(ctx, lines)
+		})
+	case !on && u.unfollow != nil:
+		u.unfollow()
+		u.unfollow = nil
+	}
+}
+
+// forward writes lines into Galley's own log until ctx ends.
+func (l *logs) forward(ctx context.Context, lines <-chan process.Line) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -94,7 +110,7 @@ func (l *logs) forward(ctx context.Context) {
 			for k, v := range line.Fields {
 				attrs = append(attrs, k, v)
 			}
-			l.u.log.Log(ctx, levelOf(line.Level), line.Message, attrs...)
+			l.u.logger().Log(ctx, levelOf(line.Level), line.Message, attrs...)
 		}
 	}
 }

@@ -63,7 +63,7 @@ type Manager struct {
 	run    *process.RunFolder // private folder of this process, for sockets
 	// programs is where copies of what is executed are: the same folder if programs may be executed there.
 	programs *process.RunFolder
-	begun    chan struct{}
+	now      func() time.Time
 
 	looking sync.Mutex // held while the folder is looked at and what it holds is taken up, and while it is changed
 
@@ -76,9 +76,10 @@ type Manager struct {
 	stop    context.CancelFunc
 	ctx     context.Context
 
-	published published
-	figures   *metrics
-	launched  atomic.Int64 // counts instances
+	publishing sync.Mutex // held while routes, models, filters and tools are changed, which waits for nobody
+	published  published
+	figures    *metrics
+	launched   atomic.Int64 // counts instances
 }
 
 // New makes a manager; Start has it begin.
@@ -93,7 +94,7 @@ func New(o Options) *Manager {
 	}
 	m := &Manager{
 		o: o, log: o.Log, states: plugins.New(o.DB), units: map[string]*unit{}, ids: map[string]*unit{}, pending: map[string]string{},
-		begun: make(chan struct{}),
+		now: time.Now,
 	}
 	m.figures = newMetrics(m)
 	return m
@@ -126,7 +127,6 @@ func (m *Manager) Start(ctx context.Context) error {
 		return err
 	}
 	m.apply(found, true)
-	close(m.begun)
 	m.wg.Go(m.watch)
 	// what is quick to start is there with the first request
 	settle, cancel := context.WithTimeout(ctx, m.o.Patience)
@@ -260,10 +260,11 @@ func (m *Manager) apply(found []*source, first bool) {
 		if !seen[path] {
 			delete(m.units, path)
 			u.remove()
-			m.wg.Go(func() {
-				<-u.done
-				m.release(u)
-			})
+		}
+	}
+	for path := range m.pending {
+		if !seen[path] {
+			delete(m.pending, path)
 		}
 	}
 }
@@ -274,7 +275,9 @@ func (m *Manager) add(s *source) {
 	enabled := !ok || state.Enabled
 	u := newUnit(m, s, enabled, state.Config)
 	m.units[s.path] = u
-	u.series = m.seriesOf(u.id)
+	if s.manifest != nil && m.ids[u.id] == nil { // of two with one id the first has it, whichever is started first
+		m.ids[u.id] = u
+	}
 	m.wg.Go(func() { u.run(m.ctx) })
 }
 
@@ -299,36 +302,62 @@ func (u *unit) remove() {
 	u.ask(func() { u.gone = true })
 }
 
-// claim gives a unit an id, unless another one has it.
+// claim gives a unit an id beside the one it may have, unless another unit has it. See own.
 func (m *Manager) claim(u *unit, id string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if other := m.ids[id]; other != nil && other != u && !other.isGone() {
-		return fmt.Errorf("the id %q is taken by %s", id, filepath.Base(other.key))
-	}
-	for taken, other := range m.ids {
-		if other == u && taken != id {
-			delete(m.ids, taken)
-		}
+		return &conflict{fmt.Errorf("the id %q is taken by %s", id, filepath.Base(other.key))}
 	}
 	m.ids[id] = u
-	u.mu.Lock()
-	if u.id != id {
-		u.id = id
-		u.log = m.log.With("plugin", id)
+	if u.current.Load() == nil {
+		m.ownLocked(u, id)
 	}
-	u.mu.Unlock()
 	return nil
 }
 
-// release forgets the id of a unit that has ended.
+// own makes an id the unit's only one.
+func (m *Manager) own(u *unit, id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ownLocked(u, id)
+}
+
+func (m *Manager) ownLocked(u *unit, id string) {
+	m.disown(u, id)
+	u.mu.Lock()
+	u.id = id
+	u.mu.Unlock()
+}
+
+// release forgets the ids of a unit that is gone.
 func (m *Manager) release(u *unit) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.disown(u, "")
+}
+
+// disown takes all ids from a unit but one. It is called with mu held.
+func (m *Manager) disown(u *unit, but string) {
 	for id, other := range m.ids {
-		if other == u {
+		if other == u && id != but {
 			delete(m.ids, id)
 			m.figures.forget(id)
+		}
+	}
+}
+
+// nudge has those try again that were refused for what another plugin had: an id or a route.
+func (m *Manager) nudge(by *unit) {
+	for _, u := range m.all() {
+		if u != by {
+			u.mu.Lock()
+			u.retry = u.contested
+			again := u.retry
+			u.mu.Unlock()
+			if again {
+				u.notify()
+			}
 		}
 	}
 }
@@ -382,7 +411,7 @@ func (m *Manager) readStates(ctx context.Context, first bool) error {
 	m.mu.Unlock()
 	for _, u := range m.all() {
 		state, ok := states[u.ID()]
-		u.adopt(ctx, !ok || state.Enabled, state.Config)
+		u.adopt(!ok || state.Enabled, state.Config)
 	}
 	return nil
 }
@@ -394,22 +423,12 @@ func (m *Manager) stateOf(ctx context.Context, id string) (enabled bool, set jso
 }
 
 // adopt takes over what an administrator set, here or at another replica.
-func (u *unit) adopt(ctx context.Context, enabled bool, set jsondoc.Doc) {
+func (u *unit) adopt(enabled bool, set jsondoc.Doc) {
 	u.mu.Lock()
-	changed := u.enabled != enabled
-	reconfigure := string(u.set) != string(set)
-	u.enabled, u.set = enabled, set
+	same := u.enabled == enabled && string(u.set) == string(set)
 	u.mu.Unlock()
-	if changed {
-		u.notify()
-		return
-	}
-	if inst := u.current.Load(); reconfigure && inst != nil {
-		ctx, cancel := context.WithTimeout(ctx, inst.limits().start())
-		defer cancel()
-		if err := inst.configure(ctx, set); err != nil {
-			u.log.Warn("configuration was not taken over", "error", err)
-		}
+	if !same {
+		u.ask(func() { u.enabled, u.set = enabled, set })
 	}
 }
 

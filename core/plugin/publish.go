@@ -2,7 +2,6 @@ package plugin
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -30,50 +29,80 @@ type offered struct {
 
 func owner(id string) string { return "plugin:" + id }
 
-// publish makes an instance the unit's current one, with its routes and models.
-func (m *Manager) publish(ctx context.Context, u *unit, inst *instance) error {
-	id := inst.id()
+// publish makes an instance the unit's current one, with its routes, models, filter and tools.
+func (m *Manager) publish(u *unit, inst *instance) error {
+	m.publishing.Lock()
+	defer m.publishing.Unlock()
+	id, before := inst.id(), u.ID()
 	if m.o.Router != nil {
 		routes, err := u.routes(inst)
-		if err == nil {
-			err = m.o.Router.SetDynamic(owner(id), routes)
-		}
 		if err != nil {
-			return err
+			return &refusal{err}
+		}
+		if err := m.o.Router.SetDynamic(owner(id), routes); err != nil {
+			return &conflict{err}
 		}
 	}
-	u.series = m.seriesOf(id)
 	u.current.Store(inst)
-	if m.o.LLM != nil && inst.servesModels(ctx) {
-		// it may be there already, of the version before
-		_ = m.o.LLM.Register(&provider{u: u, id: id})
-		m.o.LLM.Refresh()
-	} else {
-		m.dropModels(id)
+	if before != id { // the new version has another name
+		m.retract(before)
+		u.mu.Lock()
+		u.set = inst.given()
+		u.mu.Unlock()
 	}
+	m.own(u, id)
+	m.offerModels(u, inst)
+	u.filter.Store(newFilterEntry(u, inst))
 	m.offer()
 	return nil
 }
 
-// withdraw takes away what a unit that is down cannot give; its routes stay, to say so.
+// offerModels has the registry know a plugin's models, or no more.
+func (m *Manager) offerModels(u *unit, inst *instance) {
+	switch {
+	case m.o.LLM == nil:
+	case !inst.models:
+		m.dropModels(inst.id())
+	default:
+		p := &provider{u: u, id: inst.id()}
+		if m.o.LLM.Register(p) != nil { // there already: of the version before, or of one that is gone
+			m.o.LLM.Unregister(p.ID())
+			_ = m.o.LLM.Register(p)
+		}
+		m.o.LLM.Refresh()
+	}
+}
+
+// withdraw takes away what a unit that is down cannot give; its routes stay, to say so, and so does its filter if it is
+// required.
 func (m *Manager) withdraw(u *unit) {
+	m.publishing.Lock()
+	defer m.publishing.Unlock()
 	m.dropModels(u.ID())
 	m.offer()
 }
 
 // unpublish takes away everything of a unit.
 func (m *Manager) unpublish(u *unit) {
+	m.publishing.Lock()
+	defer m.publishing.Unlock()
 	id := u.ID()
 	m.mu.Lock()
 	mine := m.ids[id] == u
 	m.mu.Unlock()
 	if mine {
-		if m.o.Router != nil {
-			m.o.Router.RemoveDynamic(owner(id))
-		}
-		m.dropModels(id)
+		m.retract(id)
 	}
+	u.filter.Store(nil)
 	m.offer()
+}
+
+// retract takes away the routes and models of an id.
+func (m *Manager) retract(id string) {
+	if m.o.Router != nil {
+		m.o.Router.RemoveDynamic(owner(id))
+	}
+	m.dropModels(id)
 }
 
 func (m *Manager) dropModels(id string) {
@@ -82,20 +111,17 @@ func (m *Manager) dropModels(id string) {
 	}
 }
 
-// offer makes the list of filters and tools anew.
+// offer makes the list of filters and tools anew. It is called with publishing held.
 func (m *Manager) offer() {
 	next := &offered{}
 	units := m.all()
 	slices.SortStableFunc(units, func(a, b *unit) int { return cmp.Compare(a.ID(), b.ID()) })
 	for _, u := range units {
 		inst := u.current.Load()
-		if inst == nil {
-			continue
+		if f := u.filter.Load(); f != nil && (inst != nil || f.spec.GetRequired()) {
+			next.filters = append(next.filters, f)
 		}
-		if spec := inst.what.GetFilter(); spec != nil {
-			next.filters = append(next.filters, newFilterEntry(u, inst, spec))
-		}
-		if len(inst.tooled) > 0 {
+		if inst != nil && len(inst.tooled) > 0 {
 			next.tools = append(next.tools, &toolEntry{u: u, id: inst.id(), name: inst.title(), description: inst.description(), tools: inst.tooled})
 		}
 	}

@@ -116,7 +116,7 @@ func (inst *instance) scrape() []*dto.MetricFamily {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	parsed, err := parser.TextToMetricFamilies(bytes.NewReader(resp.GetText()))
 	if err != nil {
-		inst.unit.log.Debug("metrics of the plugin cannot be read", "error", err)
+		inst.unit.logger().Debug("metrics of the plugin cannot be read", "error", err)
 		return nil
 	}
 	out := make([]*dto.MetricFamily, 0, len(parsed))

@@ -96,7 +96,7 @@ func (e *toolEntry) caller(name string) func(context.Context, ToolCall) (ToolRes
 		if inst.tools == nil {
 			return ToolResult{}, fmt.Errorf("the plugin %s has no tools any more", e.id)
 		}
-		done := e.u.series.call("tool")
+		done := inst.series.call("tool")
 		defer func() { done(err) }()
 		meta, err := e.u.m.meta(ctx, c.Principal)
 		if err != nil {

@@ -36,38 +36,42 @@ const (
 	maxBackoff  = time.Minute
 )
 
-// unit supervises one plugin. Its goroutine (run) alone starts, switches and ends instances.
+// unit is one plugin, which its goroutine (see supervisor) supervises.
 type unit struct {
 	m    *Manager
-	log  *slog.Logger
 	key  string // where the source is; constant
 	logs *logs
 	wake chan struct{} // something below wanted or src changed
 	done chan struct{} // closed when run has ended
 
 	current atomic.Pointer[instance]
-	series  *series
+	filter  atomic.Pointer[filterEntry] // of the last instance that was published; nil for none
 	kv      atomic.Pointer[plugins.KV]
 	asking  atomic.Int64 // calls of host services that run
 
-	mu       sync.Mutex
-	id       string // as the plugin says, or as its source is named until then
-	src      *source
-	enabled  bool
-	gone     bool // the source was removed
-	restart  bool // an administrator wants a new process
-	set      jsondoc.Doc
-	state    State
-	problem  string // last error
-	warning  string
-	since    time.Time // of the state
-	crashes  []time.Time
-	restarts int
-	started  time.Time     // of the current process
-	asked    uint64        // changes that were asked for
-	dealt    uint64        // those that run has dealt with
-	turned   chan struct{} // closed and made anew when dealt grows
-	draining sync.WaitGroup
+	beside      sync.WaitGroup // what runs beside its goroutine, which alone waits for it
+	configuring sync.Mutex     // held while an instance is configured with what is set
+
+	mu        sync.Mutex
+	id        string // as the plugin says, or as its source is named until then
+	src       *source
+	enabled   bool
+	gone      bool               // the source was removed
+	restart   bool               // an administrator wants a new process
+	retry     bool               // another plugin gave up what this one may have been refused for
+	contested bool               // what it was refused for is another plugin's
+	unfollow  context.CancelFunc // ends the forwarding of its log; nil if there is none
+	set       jsondoc.Doc
+	state     State
+	problem   string // last error
+	warning   string
+	since     time.Time // of the state
+	crashes   []time.Time
+	restarts  int
+	started   time.Time     // of the current process
+	asked     uint64        // changes that were asked for
+	dealt     uint64        // those that run has dealt with
+	turned    chan struct{} // closed and made anew when dealt grows
 }
 
 func newUnit(m *Manager, src *source, enabled bool, set jsondoc.Doc) *unit {
@@ -75,7 +79,6 @@ func newUnit(m *Manager, src *source, enabled bool, set jsondoc.Doc) *unit {
 		m: m, key: src.path, id: src.name(), src: src, enabled: enabled, set: set, state: StateStarting, since: time.Now(),
 		wake: make(chan struct{}, 1), done: make(chan struct{}), asked: 1, turned: make(chan struct{}),
 	}
-	u.log = m.log.With("plugin", u.id)
 	u.logs = newLogs(u)
 	return u
 }
@@ -98,7 +101,7 @@ func (u *unit) setState(s State, err error) {
 	if err != nil {
 		u.problem = err.Error()
 	}
-	if s == StateReady && err == nil {
+	if err == nil && (s == StateReady || s == StateDisabled) {
 		u.problem = ""
 	}
 	u.mu.Unlock()
@@ -113,7 +116,7 @@ func (u *unit) setWarning(text string) {
 	u.warning = text
 	u.mu.Unlock()
 	if text != "" && text != before {
-		u.log.Warn("plugin is degraded", "reason", text)
+		u.logger().Warn("plugin is degraded", "reason", text)
 	}
 }
 
@@ -121,6 +124,7 @@ func (u *unit) setWarning(text string) {
 type wanted struct {
 	src              *source
 	run, gone, again bool
+	retry            bool
 	set              jsondoc.Doc
 	asked            uint64
 }
@@ -128,10 +132,13 @@ type wanted struct {
 func (u *unit) want() wanted {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	w := wanted{src: u.src, run: u.enabled && !u.gone, gone: u.gone, again: u.restart, set: u.set, asked: u.asked}
-	u.restart = false
+	w := wanted{src: u.src, run: u.enabled && !u.gone, gone: u.gone, again: u.restart, retry: u.retry && u.contested, set: u.set, asked: u.asked}
+	u.restart, u.retry = false, false
 	return w
 }
+
+// logger is the log that says which plugin it is about.
+func (u *unit) logger() *slog.Logger { return u.m.log.With("plugin", u.ID()) }
 
 // ID is the plugin's id.
 func (u *unit) ID() string {
@@ -140,95 +147,13 @@ func (u *unit) ID() string {
 	return u.id
 }
 
-// run is the unit's life. ctx ends with the manager.
-func (u *unit) run(ctx context.Context) {
-	defer close(u.done)
-	defer u.stopped()
-	var tried *source // what failed or was refused; nil to try at once
-	var again <-chan time.Time
-	tick := time.NewTicker(u.m.o.CheckEvery)
-	defer tick.Stop()
-	for ctx.Err() == nil {
-		w := u.want()
-		inst := u.current.Load()
-		switch {
-		case !w.run:
-			u.park(ctx, w.gone)
-			tried, again = nil, nil
-			if w.gone {
-				return
-			}
-		case w.again:
-			u.forgive()
-			tried, again = u.bring(ctx, w, inst)
-		case inst == nil && (tried == nil || tried.print != w.src.print):
-			if tried != nil {
-				u.forgive()
-			}
-			tried, again = u.bring(ctx, w, nil)
-		case inst != nil && inst.src.print != w.src.print && (tried == nil || tried.print != w.src.print):
-			tried, again = u.bring(ctx, w, inst)
-		}
-		u.dealtWith(w.asked)
-		if u.current.Load() != inst {
-			continue
-		}
-		var exited <-chan struct{}
-		if inst != nil {
-			exited = inst.child.done
-		}
-		select {
-		case <-ctx.Done():
-		case <-u.wake:
-		case <-again:
-			tried, again = nil, nil
-		case <-exited:
-			again = u.crashed(inst, inst.child.explain(errEnded))
-			tried = inst.src
-		case <-tick.C:
-			if inst != nil {
-				if err := u.checkup(ctx, inst); err != nil && ctx.Err() == nil {
-					again = u.crashed(inst, err)
-					tried = inst.src
-				}
-			}
-		}
-	}
-}
-
-// bring starts an instance and has it take the place of old, which may be nil. It returns the source that could not be
-// started, and when to try again; nil for never.
-func (u *unit) bring(ctx context.Context, w wanted, old *instance) (tried *source, again <-chan time.Time) {
-	if old == nil {
-		u.setState(StateStarting, nil)
-	}
-	limits := Limits{}
-	if w.src.manifest != nil {
-		limits = w.src.manifest.Limits
-	}
-	start, cancel := context.WithTimeout(ctx, limits.start())
-	defer cancel()
-	inst, err := u.launch(start, w.src, w.set)
-	if err == nil {
-		if err = u.take(start, inst); err != nil {
-			inst.end()
-		}
-	}
-	if err != nil {
-		return w.src, u.notStarted(ctx, err, old)
-	}
-	if old != nil {
-		u.retire(ctx, old)
-	}
-	return nil, nil
-}
-
 // notStarted records why an instance could not be started.
-func (u *unit) notStarted(ctx context.Context, err error, old *instance) <-chan time.Time {
-	if ctx.Err() != nil {
-		return nil
-	}
-	u.log.Error("plugin was not started", "error", err)
+func (u *unit) notStarted(err error, old *instance) <-chan time.Time {
+	u.logger().Error("plugin was not started", "error", err)
+	var c *conflict
+	u.mu.Lock()
+	u.contested = errors.As(err, &c)
+	u.mu.Unlock()
 	if old != nil { // the version before goes on
 		u.setState(StateReady, fmt.Errorf("the new version was not started: %w", err))
 		return nil
@@ -242,101 +167,11 @@ func (u *unit) notStarted(ctx context.Context, err error, old *instance) <-chan 
 	return u.backoff(err)
 }
 
-// take makes an instance the current one: its id, routes, models, filter and tools.
-func (u *unit) take(ctx context.Context, inst *instance) error {
-	if err := u.m.claim(u, inst.id()); err != nil {
-		return &refusal{err}
-	}
-	if enabled, set, err := u.m.stateOf(ctx, inst.id()); err != nil {
-		return err
-	} else if id := inst.id(); id != inst.src.name() && (!enabled || set != nil) {
-		// only now is it known whose settings these are
-		u.mu.Lock()
-		u.enabled, u.set = enabled, set
-		u.mu.Unlock()
-		if !enabled {
-			return errors.New("disabled by an administrator")
-		}
-		if err := inst.configure(ctx, set); err != nil {
-			return err
-		}
-	}
-	if err := u.m.publish(ctx, u, inst); err != nil {
-		return &refusal{err}
-	}
-	if contains(inst.grants(), "log") {
-		var follow context.Context
-		follow, inst.unfollow = context.WithCancel(u.m.ctx)
-		go u.logs.forward(follow)
-	}
-	u.mu.Lock()
-	u.started = time.Now()
-	u.mu.Unlock()
-	u.setState(StateReady, nil)
-	u.log.Info("plugin is ready", "version", inst.what.GetVersion(), "pid", inst.child.pid, "sdk", inst.what.GetSdk())
-	return nil
-}
-
-// retire lets an instance that was replaced end its calls.
-func (u *unit) retire(ctx context.Context, old *instance) {
-	old.retire()
-	u.draining.Go(func() { old.drain(ctx, old.limits().drain()) })
-}
-
-// park ends the current instance because the plugin is disabled or gone.
-func (u *unit) park(ctx context.Context, gone bool) {
-	inst := u.current.Swap(nil)
-	u.m.unpublish(u)
-	if inst != nil {
-		u.setState(StateStopping, nil)
-		limit := inst.limits().drain()
-		u.draining.Go(func() { inst.drain(ctx, limit) })
-		if gone {
-			u.draining.Wait()
-		}
-	}
-	u.forgive()
-	u.setState(StateDisabled, nil)
-}
-
-// stopped ends everything with the manager.
-func (u *unit) stopped() {
-	if inst := u.current.Swap(nil); inst != nil {
-		u.m.unpublish(u)
-		inst.end()
-	}
-	u.draining.Wait()
-}
-
-// checkup asks a running instance for its health.
-func (u *unit) checkup(ctx context.Context, inst *instance) error {
-	ctx, cancel := context.WithTimeout(ctx, u.m.o.CheckTimeout)
-	defer cancel()
-	err := inst.check(ctx)
-	if err != nil {
-		select {
-		case <-inst.child.done: // told as such
-			return inst.child.explain(errEnded)
-		default:
-		}
-	}
-	return err
-}
-
-// crashed ends an instance that failed and says when to try again.
-func (u *unit) crashed(inst *instance, err error) <-chan time.Time {
-	u.log.Error("plugin failed", "error", err)
-	u.current.CompareAndSwap(inst, nil)
-	u.m.withdraw(u)
-	inst.end()
-	return u.backoff(err)
-}
-
 // backoff counts a crash and says when to try again; nil if it was one too many.
 func (u *unit) backoff(err error) <-chan time.Time {
-	now := time.Now()
+	now := u.m.now()
 	u.mu.Lock()
-	u.crashes = slices.DeleteFunc(u.crashes, func(t time.Time) bool { return now.Sub(t) > crashWindow })
+	u.crashes = slices.DeleteFunc(u.crashes, func(t time.Time) bool { return now.Sub(t) >= crashWindow })
 	u.crashes = append(u.crashes, now)
 	n := len(u.crashes)
 	if n < maxCrashes {
@@ -349,7 +184,7 @@ func (u *unit) backoff(err error) <-chan time.Time {
 	}
 	if n >= maxCrashes {
 		u.setState(StateFailed, fmt.Errorf("given up after %d failures in %s: %w", n, crashWindow, err))
-		u.log.Error("plugin is given up until an administrator restarts it or a new version comes")
+		u.logger().Error("plugin is given up until an administrator restarts it or a new version comes")
 		return nil
 	}
 	u.setState(StateBackoff, err)

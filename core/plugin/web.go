@@ -163,7 +163,7 @@ func (c *webChannel) failed(w http.ResponseWriter, r *http.Request, err error) {
 	case isTimeout(err):
 		status, text = http.StatusGatewayTimeout, fmt.Sprintf("The plugin %s did not answer in time", id)
 	}
-	c.inst.unit.log.Warn("request failed", "path", r.URL.Path, "status", status, "error", err)
+	c.inst.unit.logger().Warn("request failed", "path", r.URL.Path, "status", status, "error", err)
 	web.WriteError(w, web.Because(status, text, err))
 }
 
