@@ -27,6 +27,7 @@ func TestBrowserPlugins(t *testing.T) {
 	p.testPluginTool()
 	p.testPluginValves()
 	p.testPluginRefusal()
+	p.testPluginCrash()
 	// what is dropped in while the page is open is there when it is loaded again
 	putPlugin(t, folder, "late", plugin.Manifest{Name: "Latecomer"})
 	p.until("the new plugin's tools are listed", p.fetched("/api/v1/tools/", `x.some(s => s.id === 'plugin:late')`))
@@ -245,6 +246,20 @@ func (p *page) testPluginRefusal() {
 	p.awaitAnswer("6 words are too many, 4 are allowed.")
 	p.say("short again")
 	p.awaitAnswer("You said: Edited: short again")
+}
+
+// testPluginCrash has the model's process end in the middle of an answer.
+func (p *page) testPluginCrash() {
+	p.t.Helper()
+	p.say("now crash")
+	p.awaitAnswer("dark and stormy night")
+	p.awaitAnswer("plugin talker")
+	p.shotStill("plugin-crash")
+	p.until("the model is back", p.fetched("/api/models", `x.data.some(m => m.id === 'talker-large')`))
+	p.do("reload", chromedp.Reload())
+	p.awaitAnswer("plugin talker")
+	p.say("good evening")
+	p.awaitAnswer("You said: Edited: good evening")
 }
 
 // tolerate takes a failed request back that was meant to fail; it is an error if it did not.

@@ -73,7 +73,7 @@ const (
 )
 
 // talker repeats what it is told, thinks where that has "think", calls a tool where it has "sum", and goes on until it
-// is stopped where it has "endless".
+// is stopped where it has "endless". The word "crash" ends its process in mid-answer.
 type talker struct{ stopped atomic.Int64 }
 
 // Models implements sdk.LLM.
@@ -104,6 +104,9 @@ func (t *talker) Chat(ctx context.Context, req *sdk.ChatRequest) iter.Seq2[sdk.C
 			say(echo(text))
 		case last.Role == "tool":
 			say("The tool says " + text)
+		case strings.Contains(text, "crash"):
+			say("It was a dark and stormy night ")
+			os.Exit(3)
 		case strings.Contains(text, "endless"):
 			for ok {
 				say("on and on ")
