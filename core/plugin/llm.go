@@ -89,7 +89,7 @@ func (p *provider) Chat(ctx context.Context, req *llm.Request) (*llm.Response, e
 		cancel()
 		inst.release()
 	}
-	s := &chunkSource{end: end}
+	s := &chunkSource{plugin: p.id, end: end}
 	body := jsondoc.Doc(req.Body)
 	if len(req.Params) > 0 {
 		body = jsondoc.Doc(req.Params).Merge(body)
@@ -159,6 +159,7 @@ var errSlow = errors.New("no answer in time")
 
 // chunkSource gives the chunks of a plugin's answer.
 type chunkSource struct {
+	plugin string
 	stream grpc.ServerStreamingClient[pb.ChatResponse]
 	chunks [][]byte
 	end    func()
@@ -197,7 +198,11 @@ func (s *chunkSource) fill() error {
 func (s *chunkSource) Next() ([]byte, error) {
 	for len(s.chunks) == 0 {
 		if err := s.fill(); err != nil {
-			if err != io.EOF {
+			switch {
+			case err == io.EOF:
+			case status.Code(err) == codes.Unavailable: // people see this below what there is of the answer
+				err = fmt.Errorf("the plugin %s has ended", s.plugin)
+			default:
 				err = plain(err)
 			}
 			return nil, err

@@ -253,11 +253,11 @@ func (p *page) testPluginCrash() {
 	p.t.Helper()
 	p.say("now crash")
 	p.awaitAnswer("dark and stormy night")
-	p.awaitAnswer("plugin talker")
+	p.awaitAnswer("the plugin talker has ended")
 	p.shotStill("plugin-crash")
 	p.until("the model is back", p.fetched("/api/models", `x.data.some(m => m.id === 'talker-large')`))
 	p.do("reload", chromedp.Reload())
-	p.awaitAnswer("plugin talker")
+	p.awaitAnswer("the plugin talker has ended")
 	p.say("good evening")
 	p.awaitAnswer("You said: Edited: good evening")
 }
