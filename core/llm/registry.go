@@ -103,7 +103,7 @@ func (r *Registry) Configure(conns []Connection) {
 }
 
 // Register adds a provider that is no connection: a plugin or the demo. Its models are listed after those of
-// the connections, which win when ids are equal. The id must be new.
+// the connections, which win when ids are equal, and by the ids of the providers. The id must be new.
 func (r *Registry) Register(p Provider) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -113,7 +113,12 @@ func (r *Registry) Register(p Provider) error {
 			return fmt.Errorf("llm: provider %q is registered already", p.ID())
 		}
 	}
-	slots = append(slices.Clone(slots), &slot{provider: p})
+	// by id, so that of models with one id the same wins whichever provider was there first
+	i := slices.IndexFunc(slots, func(s *slot) bool { return s.conn == nil && s.provider.ID() > p.ID() })
+	if i < 0 {
+		i = len(slots)
+	}
+	slots = slices.Insert(slices.Clone(slots), i, &slot{provider: p})
 	r.slots.Store(&slots)
 	r.want.Add(1)
 	return nil

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/textproto"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -162,7 +163,8 @@ type exchange struct {
 	r         *http.Request
 	sent      chan error // of the body; nil without one
 	begun     atomic.Bool
-	untouched bool // the plugin closed the connection without a byte of an answer
+	stalled   atomic.Bool // the plugin did not read the body
+	untouched bool        // the plugin closed the connection without a byte of an answer
 }
 
 func (x *exchange) hasBody() bool {
@@ -190,6 +192,9 @@ func (x *exchange) run(uri string, header http.Header) (err error) {
 	}
 	res, err := x.head()
 	if err != nil {
+		if x.stalled.Load() {
+			return os.ErrDeadlineExceeded
+		}
 		return err
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
@@ -244,6 +249,7 @@ func (x *exchange) send(uri string, header http.Header, upgrade string) error {
 	x.sent = make(chan error, 1)
 	go func() {
 		err := x.body(chunked)
+		_ = x.conn.SetWriteDeadline(time.Time{})
 		if err != nil {
 			_ = x.conn.Close() // the plugin shall not take what came for the whole
 		} else if !x.begun.Load() {
@@ -280,10 +286,13 @@ func (x *exchange) body(chunked bool) error {
 	for {
 		n, err := r.Body.Read(buf[:])
 		if n > 0 {
-			if _, err := to.Write(buf[:n]); err != nil {
-				return err
+			_ = x.conn.SetWriteDeadline(time.Now().Add(x.b.timeout)) // for a plugin that does not read
+			_, err := to.Write(buf[:n])
+			if err == nil {
+				err = out.Flush() // a client that sends bit by bit is answered so
 			}
-			if err := out.Flush(); err != nil { // a client that sends bit by bit is answered so
+			if err != nil {
+				x.stalled.Store(isTimeout(err))
 				return err
 			}
 		}

@@ -29,6 +29,7 @@ func (p *provider) Embed(ctx context.Context, model string, request jsontext.Val
 	defer inst.release()
 	done := inst.series.call("embed")
 	defer func() { done(err) }()
+	asked := ctx
 	ctx, cancel := context.WithTimeoutCause(ctx, inst.limits().response(), errSlow)
 	defer cancel()
 	resp, err := inst.llm.Embed(ctx, &pb.EmbedRequest{Meta: metaOf(caller), Model: model, Input: texts})
@@ -39,10 +40,10 @@ func (p *provider) Embed(ctx context.Context, model string, request jsontext.Val
 		case status.Code(err) == codes.Unimplemented:
 			return nil, llm.DetailError(http.StatusBadRequest, "The provider of this model makes no embeddings", err)
 		}
-		return nil, p.failure(err)
+		return nil, p.failure(asked, err)
 	}
 	if got := len(resp.GetEmbeddings()); got != len(texts) {
-		return nil, p.failure(fmt.Errorf("the plugin %s made %d embeddings of %d texts", p.id, got, len(texts)))
+		return nil, p.failure(asked, fmt.Errorf("the plugin %s made %d embeddings of %d texts", p.id, got, len(texts)))
 	}
 	return embeddingList(model, resp), nil
 }

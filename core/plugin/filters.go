@@ -2,12 +2,14 @@ package plugin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
-	"strings"
+	"time"
 
+	"golang.org/x/net/http/httpguts"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -149,10 +151,10 @@ func (e *filterEntry) one(ctx context.Context, what string, meta *pb.Meta, body 
 	}
 	defer inst.release()
 	done := inst.series.call(what)
-	defer func() { done(err) }()
-	ctx, cancel := context.WithTimeout(ctx, inst.limits().response())
+	asked, cancel := context.WithTimeout(ctx, inst.limits().response())
 	defer cancel()
-	changed, err := call(ctx, inst.filter, meta, body)
+	changed, err := call(asked, inst.filter, meta, body)
+	done(err)
 	if err != nil {
 		return e.failed(ctx, what, body, err)
 	}
@@ -180,7 +182,7 @@ func (e *filterEntry) failed(ctx context.Context, what string, body jsondoc.Doc,
 		return body, nil
 	}
 	code := http.StatusBadGateway
-	if status.Code(err) == codes.DeadlineExceeded {
+	if status.Code(err) == codes.DeadlineExceeded || errors.Is(err, errSlow) {
 		code = http.StatusGatewayTimeout
 	}
 	return nil, web.Because(code, fmt.Sprintf("The filter %s failed", e.id), err)
@@ -197,16 +199,23 @@ func (e *filterEntry) absent(what string) error {
 
 func webRefusal(r *pb.Refusal) *web.Error {
 	e := web.Fail(int(r.GetStatus()), r.GetDetail())
-	for name, value := range r.GetHeaders() {
-		if strings.EqualFold(name, "Content-Length") || strings.EqualFold(name, "Content-Type") {
-			continue
-		}
-		if e.Header == nil {
-			e.Header = http.Header{}
-		}
-		e.Header.Set(name, value)
-	}
+	e.Header = refusalHeader(r)
 	return e
+}
+
+// refusalHeader is the header of a refusal, without what is no header and what is about the answer's form or connection.
+func refusalHeader(r *pb.Refusal) http.Header {
+	h := http.Header{}
+	for name, value := range r.GetHeaders() {
+		if httpguts.ValidHeaderFieldName(name) && httpguts.ValidHeaderFieldValue(value) {
+			h.Set(name, value)
+		}
+	}
+	dropHop(h)
+	for _, name := range []string{"Content-Length", "Content-Type", "Content-Encoding"} {
+		delete(h, name)
+	}
+	return h
 }
 
 // Stream implements filter.Chain.
@@ -276,11 +285,16 @@ func (l *streamLink) pass(ctx context.Context, c *filterChain, chunks [][]byte) 
 			return nil, err
 		}
 	}
+	slow := time.AfterFunc(l.inst.limits().response(), l.cancel)
 	if err := l.stream.Send(req); err != nil && err != io.EOF { // EOF: Recv says why
+		slow.Stop()
 		return nil, err
 	}
 	resp, err := l.stream.Recv()
-	if err == io.EOF {
+	switch {
+	case !slow.Stop() && err != nil && ctx.Err() == nil:
+		err = errSlow
+	case err == io.EOF:
 		err = status.Error(codes.Internal, "it ended the stream")
 	}
 	return resp.GetChunks(), err
@@ -290,6 +304,10 @@ func (l *streamLink) open(ctx context.Context) error {
 	inst, err := l.e.u.call()
 	if err != nil {
 		return status.Error(codes.Unavailable, err.Error())
+	}
+	if inst.filter == nil { // the new version has none
+		inst.release()
+		return status.Error(codes.Unavailable, errNotRunning.Error())
 	}
 	l.inst, l.done = inst, inst.series.call("stream")
 	ctx, l.cancel = context.WithCancel(ctx)

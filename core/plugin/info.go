@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/galleychat/galley/core/jsondoc"
@@ -76,10 +77,13 @@ type FilterInfo struct {
 
 // List describes all plugins, by the names of their sources.
 func (m *Manager) List(ctx context.Context) []Info {
-	out := []Info{}
-	for _, u := range m.all() {
-		out = append(out, u.info(ctx))
+	units := m.all()
+	out := make([]Info, len(units))
+	var wg sync.WaitGroup
+	for i, u := range units {
+		wg.Go(func() { out[i] = u.info(ctx) }) // it asks the plugin for its models
 	}
+	wg.Wait()
 	return out
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -49,6 +50,10 @@ type instance struct {
 	calls   int64
 	retired bool
 	idle    chan struct{} // closed when retired and without calls
+
+	tableOnce sync.Once // makes what follows, of the routes
+	table     *http.ServeMux
+	byPattern map[string]*pb.Route
 
 	endOnce sync.Once
 }
@@ -191,7 +196,7 @@ func (inst *instance) checkDescription() error {
 			return errors.New("its config schema is no JSON object")
 		}
 	}
-	return nil
+	return checkTools(d.GetTools())
 }
 
 // capabilities finds out which services the plugin has. They follow from the description: a plugin that describes no

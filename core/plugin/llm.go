@@ -37,6 +37,8 @@ func (p *provider) Models(ctx context.Context, _ *llm.Caller) ([]llm.Model, erro
 		return nil, err
 	}
 	defer inst.release()
+	ctx, cancel := context.WithTimeout(ctx, inst.limits().response())
+	defer cancel()
 	resp, err := inst.llm.Models(ctx, &pb.ModelsRequest{})
 	if err != nil {
 		return nil, fmt.Errorf("plugin %s: %w", p.id, plain(err))
@@ -84,6 +86,7 @@ func (p *provider) Chat(ctx context.Context, req *llm.Request) (*llm.Response, e
 	if err != nil {
 		return nil, p.absent()
 	}
+	asked := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	end := func() {
 		cancel()
@@ -101,8 +104,9 @@ func (p *provider) Chat(ctx context.Context, req *llm.Request) (*llm.Response, e
 		err = s.first(inst.limits().response(), cancel)
 	}
 	if err != nil {
+		s.err = err
 		s.Close()
-		return nil, p.failure(err)
+		return nil, p.failure(asked, err)
 	}
 	if req.Stream {
 		return llm.NewStream(http.Header{}, s), nil
@@ -110,7 +114,10 @@ func (p *provider) Chat(ctx context.Context, req *llm.Request) (*llm.Response, e
 	defer s.Close()
 	whole, err := llm.Collect(s)
 	if err != nil {
-		return nil, p.failure(err)
+		if s.err != nil && s.err != io.EOF {
+			err = s.err // with its code
+		}
+		return nil, p.failure(asked, err)
 	}
 	return llm.NewBody(http.StatusOK, http.Header{"Content-Type": {"application/json"}}, whole), nil
 }
@@ -121,15 +128,16 @@ func (p *provider) absent() error {
 }
 
 // failure is what a client is answered when a plugin's model fails.
-func (p *provider) failure(err error) error {
+func (p *provider) failure(ctx context.Context, err error) error {
 	if r := refusalOf(err); r != nil {
 		e := llm.DetailError(int(r.GetStatus()), r.GetDetail(), nil)
-		e.RetryAfter = r.GetHeaders()["Retry-After"]
+		e.RetryAfter = refusalHeader(r).Get("Retry-After")
 		return e
 	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	switch status.Code(err) {
-	case codes.Canceled:
-		return context.Canceled
 	case codes.Unavailable:
 		return llm.DetailError(http.StatusBadGateway, fmt.Sprintf("The plugin %s broke off", p.id), err)
 	case codes.Unimplemented:
@@ -172,7 +180,7 @@ type chunkSource struct {
 func (s *chunkSource) first(limit time.Duration, cancel func()) error {
 	timer := time.AfterFunc(limit, cancel)
 	err := s.fill()
-	if !timer.Stop() && status.Code(err) == codes.Canceled {
+	if !timer.Stop() && err != nil {
 		return errSlow
 	}
 	if err == io.EOF { // an answer without a word

@@ -128,8 +128,13 @@ func (m *Manifest) check() error {
 			bad("prefixes: %q is not a path such as /hello", p)
 		}
 	}
-	for name := range m.Environment {
-		if name == "" || strings.ContainsAny(name, "=\x00") || reserved(name) {
+	for _, text := range append([]string{m.Command}, m.Args...) {
+		if strings.ContainsRune(text, 0) {
+			bad("command: a zero byte cannot be passed on")
+		}
+	}
+	for name, value := range m.Environment {
+		if strings.ContainsRune(value, 0) || name == "" || strings.ContainsAny(name, "=\x00") || reserved(name) {
 			bad("environment: %q cannot be set", name)
 		}
 	}

@@ -216,6 +216,6 @@ func (u *unit) route(prefix string, r *pb.Route) (web.DynamicRoute, error) {
 		}
 		d.Schema = doc
 	}
-	d.Handler = func(w http.ResponseWriter, req *http.Request, p *auth.Principal) { u.serveHTTP(w, req, p, prefix) }
+	d.Handler = func(w http.ResponseWriter, req *http.Request, p *auth.Principal) { u.serveHTTP(w, req, p, prefix, r) }
 	return d, nil
 }

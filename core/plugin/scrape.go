@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -21,6 +24,7 @@ const (
 	// maxPluginSeries is how many series of its own a plugin has in a scrape.
 	maxPluginSeries = 500
 	scrapeTimeout   = 2 * time.Second
+	maxMetrics      = 8 << 20 // bytes of text
 )
 
 // Scrape adds the plugins' own metrics to Galley's: of those with the grant "metrics", each with the label plugin. A plugin
@@ -36,9 +40,10 @@ func (m *Manager) Scrape(families []*dto.MetricFamily) []*dto.MetricFamily {
 		for _, f := range s.families {
 			kept, dropped := f.Metric, 0
 			known := byName[f.GetName()]
-			if known != nil && known.GetType() != f.GetType() {
-				kept = nil
+			if known != nil && known.GetType() != f.GetType() || strings.HasPrefix(f.GetName(), "galley_") {
+				kept = nil // galley_ names Galley's own
 			}
+			kept = distinct(kept, s.id)
 			if len(kept) > left {
 				kept = kept[:left]
 			}
@@ -48,9 +53,6 @@ func (m *Manager) Scrape(families []*dto.MetricFamily) []*dto.MetricFamily {
 			left -= len(kept)
 			if len(kept) == 0 {
 				continue
-			}
-			for _, metric := range kept {
-				mark(metric, s.id)
 			}
 			if known != nil {
 				known.Metric = append(slices.Clip(known.Metric), kept...)
@@ -63,6 +65,24 @@ func (m *Manager) Scrape(families []*dto.MetricFamily) []*dto.MetricFamily {
 	}
 	slices.SortFunc(families, func(a, b *dto.MetricFamily) int { return cmp.Compare(a.GetName(), b.GetName()) })
 	return families
+}
+
+// distinct gives the series the label plugin and leaves out those that are then the same as another.
+func distinct(series []*dto.Metric, id string) []*dto.Metric {
+	seen := make(map[string]bool, len(series))
+	out := make([]*dto.Metric, 0, len(series))
+	for _, metric := range series {
+		mark(metric, id)
+		var key strings.Builder
+		for _, l := range metric.Label {
+			fmt.Fprintf(&key, "%q=%q,", l.GetName(), l.GetValue())
+		}
+		if !seen[key.String()] {
+			seen[key.String()] = true
+			out = append(out, metric)
+		}
+	}
+	return out
 }
 
 // mark gives a series the label plugin, in place of one that it may have.
@@ -105,7 +125,7 @@ func (m *Manager) scrapeAll() []scraped {
 func (inst *instance) scrape() []*dto.MetricFamily {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
-	resp, err := inst.life.Metrics(ctx, &pb.MetricsRequest{})
+	resp, err := inst.life.Metrics(ctx, &pb.MetricsRequest{}, grpc.MaxCallRecvMsgSize(maxMetrics))
 	if status.Code(err) == codes.Unimplemented {
 		inst.noScrape.Store(true)
 		return nil

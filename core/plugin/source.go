@@ -86,7 +86,7 @@ func inspect(path string) *source {
 
 func inspectFolder(path string) *source {
 	file := filepath.Join(path, ManifestName)
-	if _, err := os.Stat(file); err != nil {
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	s := &source{path: path}

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	"regexp"
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/jsondoc"
@@ -69,6 +67,24 @@ func toolsOf(inst *instance) []tool {
 	return out
 }
 
+// checkTools says what is wrong with the names by which models are to call tools.
+func checkTools(tools []*pb.ToolSpec) error {
+	seen := map[string]bool{}
+	for _, t := range tools {
+		name := t.GetName()
+		if !toolName.MatchString(name) {
+			return fmt.Errorf("the name of its tool %q is not of letters, digits, - and _, at most 64", name)
+		}
+		if seen[name] {
+			return fmt.Errorf("it has two tools called %q", name)
+		}
+		seen[name] = true
+	}
+	return nil
+}
+
+var toolName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
+
 // ToolsetID is how chats name the tools of a plugin.
 func ToolsetID(plugin string) string { return "plugin:" + plugin }
 
@@ -103,6 +119,7 @@ func (e *toolEntry) caller(name string) func(context.Context, ToolCall) (ToolRes
 			return ToolResult{}, err
 		}
 		meta.ChatId, meta.MessageId, meta.SessionId, meta.Model, meta.Kind = c.ChatID, c.MessageID, c.SessionID, c.ModelID, "chat"
+		asked := ctx
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		stream, err := inst.tools.Call(ctx, &pb.CallRequest{Meta: meta, Name: name, Arguments: c.Arguments})
@@ -114,8 +131,8 @@ func (e *toolEntry) caller(name string) func(context.Context, ToolCall) (ToolRes
 			switch {
 			case errors.Is(err, io.EOF):
 				return ToolResult{}, errors.New("the tool gave no result")
-			case status.Code(err) == codes.Canceled:
-				return ToolResult{}, context.Cause(ctx)
+			case err != nil && asked.Err() != nil:
+				return ToolResult{}, context.Cause(asked)
 			case err != nil:
 				return ToolResult{}, plain(err)
 			}

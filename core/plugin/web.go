@@ -9,6 +9,8 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +18,7 @@ import (
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/web"
 	"github.com/galleychat/galley/sdk"
+	pb "github.com/galleychat/galley/sdk/proto/plugin/v1"
 )
 
 // webChannel is the way to a plugin's HTTP server.
@@ -24,21 +27,21 @@ type webChannel struct {
 	backend *backend
 }
 
-func newWebChannel(inst *instance, path string, conf *tls.Config) *webChannel {
-	return &webChannel{inst, newBackend(path, conf, inst.limits().response())}
+func newWebChannel(inst *instance, socket string, conf *tls.Config) *webChannel {
+	return &webChannel{inst, newBackend(socket, conf, inst.limits().response())}
 }
 
 var copyPool = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 // serveHTTP answers a request with the plugin.
-func (u *unit) serveHTTP(w http.ResponseWriter, r *http.Request, p *auth.Principal, prefix string) {
+func (u *unit) serveHTTP(w http.ResponseWriter, r *http.Request, p *auth.Principal, prefix string, route *pb.Route) {
 	inst, err := u.call()
 	if err != nil {
 		u.unavailable(w)
 		return
 	}
 	defer inst.release()
-	if inst.web == nil {
+	if inst.web == nil || r.URL.RawPath != "" && inst.disguised(r, prefix, route) {
 		web.WriteError(w, web.Fail(http.StatusNotFound, web.TextNotFound))
 		return
 	}
@@ -61,6 +64,27 @@ func (u *unit) serveHTTP(w http.ResponseWriter, r *http.Request, p *auth.Princip
 	}
 }
 
+// disguised says whether a path with escapes would be for another route, which others may call, if the plugin undoes the
+// escapes before it looks at the path, as servers of other languages do: "/admin%2Fusers" must not pass as "/{name}".
+func (inst *instance) disguised(r *http.Request, prefix string, route *pb.Route) bool {
+	inst.tableOnce.Do(func() {
+		inst.table, inst.byPattern = http.NewServeMux(), map[string]*pb.Route{}
+		for _, x := range inst.what.GetRoutes() { // they have been checked by the router
+			pattern := strings.TrimSpace(x.GetMethod() + " " + x.GetPath())
+			inst.table.Handle(pattern, http.NotFoundHandler())
+			inst.byPattern[pattern] = x
+		}
+	})
+	plain := strip(r.URL.Path, strings.Count(prefix, "/"))
+	clean := path.Clean(plain)
+	if strings.HasSuffix(plain, "/") && clean != "/" {
+		clean += "/"
+	}
+	_, pattern := inst.table.Handler(&http.Request{Method: r.Method, Host: r.Host, URL: &url.URL{Path: clean}})
+	other := inst.byPattern[pattern]
+	return other != nil && (other.GetAccess() != route.GetAccess() || other.GetPermission() != route.GetPermission())
+}
+
 // unavailable is the answer while a plugin is down.
 func (u *unit) unavailable(w http.ResponseWriter) {
 	e := web.Fail(http.StatusServiceUnavailable, fmt.Sprintf("The plugin %s is not running", u.ID()))
@@ -70,7 +94,7 @@ func (u *unit) unavailable(w http.ResponseWriter) {
 
 // address is what a plugin gets of a request's: the path below its own root, and the query.
 func address(r *http.Request, prefix string) string {
-	uri := strip(r.URL.EscapedPath(), prefix)
+	uri := strip(r.URL.EscapedPath(), strings.Count(prefix, "/"))
 	if r.URL.RawQuery != "" || r.URL.ForceQuery {
 		uri += "?" + r.URL.RawQuery
 	}
@@ -85,6 +109,7 @@ func (u *unit) header(r *http.Request, prefix, caller string) http.Header {
 	delete(h, "Expect")
 	delete(h, "Content-Length")
 	delete(h, sdk.CallerHeader)
+	delete(h, callerAlias)
 	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		h["X-Forwarded-For"] = []string{strings.Join(append(slices.Clone(h["X-Forwarded-For"]), host), ", ")}
 	}
@@ -111,13 +136,20 @@ func (u *unit) header(r *http.Request, prefix, caller string) http.Header {
 	return h
 }
 
-func strip(path, prefix string) string {
-	rest := strings.TrimPrefix(path, prefix)
-	if rest == "" {
-		return "/"
+// strip takes the first n segments off a path, however they are escaped.
+func strip(p string, n int) string {
+	for range n {
+		i := strings.IndexByte(p[min(1, len(p)):], '/')
+		if i < 0 {
+			return "/"
+		}
+		p = p[i+1:]
 	}
-	return rest
+	return p
 }
+
+// callerAlias is what servers of the CGI kind take for the caller's header.
+var callerAlias = http.CanonicalHeaderKey(strings.ReplaceAll(sdk.CallerHeader, "-", "_"))
 
 // ourCookies are those by which Galley knows people.
 var ourCookies = map[string]bool{"token": true, "oauth_id_token": true, "oauth_session_id": true, "owui-session": true, "oui-session": true}
@@ -164,7 +196,11 @@ func (c *webChannel) failed(w http.ResponseWriter, r *http.Request, err error) {
 		status, text = http.StatusGatewayTimeout, fmt.Sprintf("The plugin %s did not answer in time", id)
 	}
 	c.inst.unit.logger().Warn("request failed", "path", r.URL.Path, "status", status, "error", err)
-	web.WriteError(w, web.Because(status, text, err))
+	answer := web.Because(status, text, err)
+	if status == http.StatusServiceUnavailable {
+		answer.Header = http.Header{"Retry-After": {"1"}}
+	}
+	web.WriteError(w, answer)
 }
 
 // callerJSON is the value of the caller's header: JSON in ASCII.
