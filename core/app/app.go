@@ -206,7 +206,7 @@ func (a *App) openRouter() error {
 		limit = math.MaxInt64
 	}
 	a.Router = web.New(web.Options{
-		Auth: a.Sessions, Logger: a.Log, Observe: a.observeRoute(), ObserveDynamic: a.observeDynamic(), Permit: a.permit, Fallback: a.Site, MaxBody: limit,
+		Auth: a.Sessions, Logger: a.Log, Observe: a.observeRoute(), ObserveDynamic: a.observeDynamic(), Permit: a.permit, Fallback: a.pluginsOrSite(), MaxBody: limit,
 		CORS: a.Env.CORSOrigins, Version: config.Version, Compress: a.Env.Compression, UploadDir: a.Env.UploadDir(),
 	})
 	modules, err := a.modules()

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,6 +31,27 @@ func (a *App) openPlugins() {
 	if a.Filters == nil {
 		a.Filters = a.Plugins.Filters()
 	}
+}
+
+// pluginsOrSite is what answers where no route does: below the addresses of plugins with an error, elsewhere the frontend.
+func (a *App) pluginsOrSite() http.Handler {
+	const prefix = "/api/v1/plugins/"
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, _, below := strings.Cut(strings.TrimPrefix(r.URL.Path, prefix), "/")
+		if a.Plugins == nil || !below || !strings.HasPrefix(r.URL.Path, prefix) {
+			a.Site.ServeHTTP(w, r)
+			return
+		}
+		if a.Plugins.Down(id) {
+			web.WriteError(w, web.Fail(http.StatusServiceUnavailable, "The plugin "+id+" is not running"))
+			return
+		}
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			a.Site.ServeHTTP(w, r) // 405, as everywhere
+			return
+		}
+		web.WriteError(w, web.Fail(http.StatusNotFound, web.TextNotFound))
+	})
 }
 
 // pluginRouter gives plugins the router, which is made after their manager.

@@ -219,6 +219,9 @@ func (m *Manager) Verify(id string) (Verification, error) {
 	u.mu.Unlock()
 	v := Verification{ID: u.ID(), OK: true}
 	if !isBuiltin(src) {
+		if now := inspect(src.path); now != nil { // as it is, even if that was not taken up yet
+			src = now
+		}
 		if v.Pinned, err = src.verify(); err != nil {
 			v.OK, v.Error = false, err.Error()
 		}
@@ -316,4 +319,10 @@ func (m *Manager) SetConfig(ctx context.Context, id string, values jsondoc.Doc) 
 	}
 	u.ask(func() { u.set = set }) // for an instance that came meanwhile
 	return inst.configuration(), nil
+}
+
+// Down says whether a plugin is there and not ready.
+func (m *Manager) Down(id string) bool {
+	u, err := m.find(id)
+	return err == nil && u.current.Load() == nil
 }

@@ -70,6 +70,7 @@ func (m *Manager) offerModels(u *unit, inst *instance) {
 			_ = m.o.LLM.Register(p)
 		}
 		m.o.LLM.Refresh()
+		m.wg.Go(func() { m.o.LLM.Models(m.ctx, nil) }) // a chat may name a model before anybody lists them
 	}
 }
 

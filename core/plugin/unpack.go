@@ -250,8 +250,16 @@ func (t *tree) unzipOne(f *zip.File) error {
 	return t.link(f.Name, string(target))
 }
 
-// copyDir takes over a folder of this machine.
+// copyDir takes over a folder of this machine. A folder in it that holds the plugins folder is left out: it is the data of a
+// server that was started there.
 func (t *tree) copyDir(dir string) error {
+	into, err := filepath.Abs(t.root.Name())
+	if err != nil {
+		return err
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return err
+	}
 	return filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || p == dir {
 			return err
@@ -261,7 +269,7 @@ func (t *tree) copyDir(dir string) error {
 			return err
 		}
 		switch {
-		case d.IsDir() && d.Name() == ".git":
+		case d.IsDir() && (d.Name() == ".git" || strings.HasPrefix(into, p+string(filepath.Separator))):
 			return fs.SkipDir
 		case d.IsDir():
 			return t.folder(name)
