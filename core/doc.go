@@ -49,6 +49,11 @@
 //     error messages) and skimmed by another; go-json-experiment encodes and decodes what is really taken apart.
 //   - Search keeps the lower-cased texts of chats it has read, bounded, and asks the database only whether they still hold.
 //   - The session checker is core/auth/session, because web needs auth's types and the checker answers in web's errors.
+//   - HTTP reaches plugins over a socket of their own and not in messages of gRPC, and on the goroutine of the request: half the
+//     work of a gRPC stream or of httputil.ReverseProxy with http.Transport, and streams, trailers and upgrades as they are.
+//     gRPC carries the rest. Host services have a socket too, in place of go-plugin's broker, which only Go speaks; so do
+//     certificates of our own in place of AutoMTLS, whose curve other languages' TLS lacks. See core/plugin.
+//   - The demo model is a plugin, echo, for which the program starts itself a second time.
 //   - Tags that are not built yet are answered by routes/quiet from one table: what the reference says while a feature is
 //     off or holds nothing. Features that are on by default stay on in /api/config, as the contract of that address has
 //     them; their lists are empty.
