@@ -1,8 +1,8 @@
 // Package llm is the switchboard between clients and models.
 //
 // A [Provider] serves models. Connections to OpenAI-compatible servers (package openai) and Ollama servers
-// (package ollama) come from the settings, see [Settings] and [Registry.Configure]; plugins and the demo
-// provider (package demo) join by [Registry.Register]. The [Registry] lists the models of all of them and finds
+// (package ollama) come from the settings, see [Settings] and [Registry.Configure]; plugins
+// join by [Registry.Register]. The [Registry] lists the models of all of them and finds
 // the provider of a model; [Target.Chat] runs a chat completion on it.
 //
 // Every answer is in OpenAI's form. A [Response] is used in one of three ways:

@@ -7,10 +7,10 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Provider serves models: one connection to a server, a plugin, or the built-in demo. Implementations are safe
+// Provider serves models: one connection to a server, or a plugin. Implementations are safe
 // for concurrent use.
 type Provider interface {
-	// ID names the provider in logs and metrics, e.g. "openai/0" or "demo". It is constant.
+	// ID names the provider in logs and metrics, e.g. "openai/0" or "plugin/echo". It is constant.
 	ID() string
 	// Models asks for the models it serves. caller may be nil (background refresh).
 	Models(ctx context.Context, caller *Caller) ([]Model, error)

@@ -102,7 +102,7 @@ func (r *Registry) Configure(conns []Connection) {
 	r.want.Add(1)
 }
 
-// Register adds a provider that is no connection: a plugin or the demo. Its models are listed after those of
+// Register adds a provider that is no connection: a plugin. Its models are listed after those of
 // the connections, which win when ids are equal, and by the ids of the providers. The id must be new.
 func (r *Registry) Register(p Provider) error {
 	r.mu.Lock()
