@@ -7,15 +7,16 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/store"
-	"github.com/galleychat/galley/core/store/storetest"
 	"github.com/galleychat/galley/core/store/users"
 	"github.com/galleychat/galley/core/web"
+	"github.com/galleychat/galley/sdk"
 )
 
 // bench is a manager with what it works with.
@@ -113,31 +114,46 @@ func (b *bench) start(t testing.TB) {
 	b.Settle(ctx)
 }
 
-var _ = storetest.Each
-
-func TestSmoke(t *testing.T) {
+// TestPlugin calls everything that one plugin has.
+func TestPlugin(t *testing.T) {
 	b := newBench(t, Options{})
 	b.put(t, Manifest{ID: "basic"}, "basic")
 	b.start(t)
-	u, err := b.find("basic")
+	req, err := http.NewRequest(http.MethodGet, b.url+"/api/v1/plugins/basic/whoami?q=1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.mu.Lock()
-	t.Log(u.state, u.problem, u.logs.last(10))
-	u.mu.Unlock()
-	req, _ := http.NewRequest("GET", b.url+"/api/v1/plugins/basic/whoami", nil)
-	req.Header.Set("Authorization", "Bearer x")
+	for name, value := range map[string]string{"Authorization": "Bearer x", "Cookie": "token=secret; theme=dark", sdk.CallerHeader: `{"id":"somebody else"}`} {
+		req.Header.Set(name, value)
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var v map[string]any
-	_ = json.NewDecoder(resp.Body).Decode(&v)
-	t.Log(resp.StatusCode, v)
-	t.Log(b.llm.Models(context.Background(), nil))
-	for _, s := range b.Toolsets() {
-		t.Log(s.ID, s.Name, s.Tools[0].Name, string(s.Tools[0].Parameters))
-		t.Log(s.Tools[0].Call(context.Background(), ToolCall{Arguments: []byte(`{"a":1,"b":2}`)}))
+	defer func() { _ = resp.Body.Close() }()
+	var seen struct {
+		Caller                              sdk.Caller
+		Authorization, Cookie, Prefix, Path string
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&seen); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status, err)
+	}
+	if seen.Caller.ID != "u1" || seen.Caller.Name != "Jörg" || seen.Authorization != "" || seen.Cookie != "theme=dark" || seen.Prefix != "/api/v1/plugins/basic" || seen.Path != "/whoami" {
+		t.Errorf("%+v", seen)
+	}
+	var ids []string
+	for _, m := range b.llm.Models(context.Background(), nil) {
+		ids = append(ids, m.ID)
+	}
+	if !slices.Equal(ids, []string{"parrot", "flood"}) {
+		t.Errorf("models %q", ids)
+	}
+	sets := b.Toolsets()
+	if len(sets) != 1 || sets[0].ID != "plugin:basic" || len(sets[0].Tools) != 1 || sets[0].Tools[0].Name != "add" {
+		t.Fatalf("%+v", sets)
+	}
+	got, err := sets[0].Tools[0].Call(context.Background(), ToolCall{Arguments: []byte(`{"a":1,"b":2}`)})
+	if err != nil || got.Failed || string(got.Content) != `{"sum":3}` {
+		t.Errorf("%s %v", got.Content, err)
 	}
 }
