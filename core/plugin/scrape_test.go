@@ -13,9 +13,9 @@ import (
 func init() {
 	testPlugins["measured"] = func() {
 		sdk.Serve(sdk.Plugin{ID: "measured", Version: "1", Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			fmt.Fprint(w, "# TYPE shared gauge\nshared{plugin=\"somebody else\"} 1\n# TYPE clashing gauge\nclashing 1\n# TYPE own counter\n")
+			fmt.Fprint(w, "# TYPE shared gauge\nshared{plugin=\"somebody else\"} 1\n# TYPE clashing gauge\nclashing 1\n# TYPE zeta counter\n")
 			for i := range 2 * maxPluginSeries {
-				fmt.Fprintf(w, "own{n=\"%d\"} %d\n", i, i)
+				fmt.Fprintf(w, "zeta{n=\"%d\"} %d\n", i, i)
 			}
 		})})
 	}
@@ -40,10 +40,10 @@ func TestScrape(t *testing.T) {
 	if len(shared) != 2 || len(shared[1].GetLabel()) != 1 || shared[1].GetLabel()[0].GetValue() != "measured" {
 		t.Errorf("%v", shared)
 	}
-	if n := len(got["own"].GetMetric()); n == 0 || n+1 > maxPluginSeries {
+	if n := len(got["zeta"].GetMetric()); n == 0 || n+1 > maxPluginSeries {
 		t.Errorf("%d series of its own", n)
 	}
-	for _, m := range got["own"].GetMetric() {
+	for _, m := range got["zeta"].GetMetric() {
 		labels := map[string]string{}
 		for _, l := range m.GetLabel() {
 			labels[l.GetName()] = l.GetValue()
