@@ -82,7 +82,7 @@ func (b *backend) get(ctx context.Context, fresh bool) (*backendConn, error) {
 		for n := len(b.idle); n > 0; n = len(b.idle) {
 			c := b.idle[n-1]
 			b.idle = b.idle[:n-1]
-			if time.Since(c.since) < idleTime {
+			if time.Since(c.since) < idleTime && quiet(c.Conn) {
 				b.mu.Unlock()
 				c.reused = true
 				return c, nil
@@ -98,6 +98,30 @@ func (b *backend) get(ctx context.Context, fresh bool) (*backendConn, error) {
 	c := &backendConn{Conn: conn, room: -1}
 	c.in, c.out = bufio.NewReaderSize(c, 4<<10), bufio.NewWriterSize(conn, 4<<10)
 	return c, nil
+}
+
+// quiet says that the plugin has neither closed an idle connection nor sent anything on it, which would be that it is
+// about to: many servers close connections that are idle for some seconds.
+func quiet(conn net.Conn) bool {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	c, ok := conn.(syscall.Conn)
+	if !ok {
+		return true
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	is := false
+	err = raw.Read(func(fd uintptr) bool {
+		var one [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		is = err == syscall.EAGAIN || err == syscall.EWOULDBLOCK || err == syscall.EINTR
+		return true
+	})
+	return err == nil && is
 }
 
 // put keeps a connection for the next request.
@@ -148,11 +172,20 @@ func (b *backend) serve(w http.ResponseWriter, r *http.Request, uri string, head
 			return nil
 		}
 		// an idle connection may have been closed by the plugin in the same moment: nothing was done then
-		if attempt == 0 && conn.reused && x.untouched && !x.hasBody() && r.Context().Err() == nil {
+		if attempt == 0 && conn.reused && x.untouched && !x.hasBody() && repeatable(r.Method) && r.Context().Err() == nil {
 			continue
 		}
 		return err
 	}
+}
+
+// repeatable says that a request may be sent twice, should the plugin have acted on it before it closed the connection.
+func repeatable(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return true
+	}
+	return false
 }
 
 // exchange is one request and its answer on a connection.

@@ -187,6 +187,7 @@ func (s *supervisor) crashed(inst *instance, err error) {
 	if !u.current.CompareAndSwap(inst, nil) {
 		return
 	}
+	u.setState(StateBackoff, err)
 	u.m.withdraw(u)
 	inst.end()
 	if s.attempt != nil { // a new version is about to come
