@@ -237,7 +237,7 @@ func (x *exchange) run(uri string, header http.Header) (err error) {
 	if err := x.answer(res); err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	keep = !res.Close && x.bodySent()
+	keep = !res.Close && x.conn.in.Buffered() == 0 && x.bodySent() // what more there is belongs to no request
 	return nil
 }
 
