@@ -192,7 +192,7 @@ func hideCredentials(h http.Header, known bool, keyHeader string) {
 // failed answers when the plugin gave no answer.
 func (c *webChannel) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
-		return // the client has gone
+		panic(http.ErrAbortHandler) // the client has gone, or its connection is none any more
 	}
 	id := c.inst.id()
 	status, text := http.StatusBadGateway, fmt.Sprintf("The plugin %s gave no valid answer", id)
