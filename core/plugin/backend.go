@@ -197,6 +197,7 @@ type exchange struct {
 	sent      chan error // of the body; nil without one
 	begun     atomic.Bool
 	stalled   atomic.Bool // the plugin did not read the body
+	ended     atomic.Bool // the client has sent all of the body
 	untouched bool        // the plugin closed the connection without a byte of an answer
 }
 
@@ -237,7 +238,7 @@ func (x *exchange) run(uri string, header http.Header) (err error) {
 	if err := x.answer(res); err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	keep = !res.Close && x.bodySent()
+	keep = !res.Close && x.conn.in.Buffered() == 0 && x.bodySent() // what more there is belongs to no request
 	return nil
 }
 
@@ -330,6 +331,7 @@ func (x *exchange) body(chunked bool) error {
 			}
 		}
 		if err == io.EOF {
+			x.ended.Store(true)
 			break
 		}
 		if err != nil {
@@ -374,7 +376,9 @@ func (x *exchange) endBody() {
 		return
 	default:
 	}
-	_ = http.NewResponseController(x.w).SetReadDeadline(time.Now()) // it may wait for a client that sends nothing
+	if !x.ended.Load() { // it may wait for a client that sends nothing; after the end this would end the client's connection
+		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now())
+	}
 	<-x.sent
 }
 

@@ -92,7 +92,7 @@ func (p *provider) Chat(ctx context.Context, req *llm.Request) (*llm.Response, e
 		cancel()
 		inst.release()
 	}
-	s := &chunkSource{plugin: p.id, end: end}
+	s := &chunkSource{p: p, end: end}
 	body := jsondoc.Doc(req.Body)
 	if len(req.Params) > 0 {
 		body = jsondoc.Doc(req.Params).Merge(body)
@@ -146,8 +146,12 @@ func (p *provider) failure(ctx context.Context, err error) error {
 	if errors.Is(err, errSlow) {
 		return llm.DetailError(http.StatusGatewayTimeout, fmt.Sprintf("The plugin %s did not answer in time", p.id), err)
 	}
-	return llm.DetailError(http.StatusBadGateway, plain(err).Error(), err)
+	p.u.logger().Warn("a model failed", "error", err)
+	return llm.DetailError(http.StatusBadGateway, failed(p.id), err)
 }
+
+// failed is what clients are told of errors that are no refusals: their texts are for the log.
+func failed(id string) string { return fmt.Sprintf("The plugin %s failed", id) }
 
 // refusalOf is the refusal that an error of a call carries; nil if there is none.
 func refusalOf(err error) *pb.Refusal {
@@ -167,7 +171,7 @@ var errSlow = errors.New("no answer in time")
 
 // chunkSource gives the chunks of a plugin's answer.
 type chunkSource struct {
-	plugin string
+	p      *provider
 	stream grpc.ServerStreamingClient[pb.ChatResponse]
 	chunks [][]byte
 	end    func()
@@ -206,12 +210,8 @@ func (s *chunkSource) fill() error {
 func (s *chunkSource) Next() ([]byte, error) {
 	for len(s.chunks) == 0 {
 		if err := s.fill(); err != nil {
-			switch {
-			case err == io.EOF:
-			case status.Code(err) == codes.Unavailable: // people see this below what there is of the answer
-				err = fmt.Errorf("the plugin %s has ended", s.plugin)
-			default:
-				err = plain(err)
+			if err != io.EOF {
+				err = s.brokeOff(err)
 			}
 			return nil, err
 		}
@@ -219,6 +219,20 @@ func (s *chunkSource) Next() ([]byte, error) {
 	chunk := s.chunks[0]
 	s.chunks = s.chunks[1:]
 	return chunk, nil
+}
+
+// brokeOff is what the reader of a stream is told of an error.
+func (s *chunkSource) brokeOff(err error) error {
+	if r := refusalOf(err); r != nil {
+		return errors.New(r.GetDetail())
+	}
+	if status.Code(err) == codes.Unavailable {
+		return fmt.Errorf("the plugin %s has ended", s.p.id)
+	}
+	if status.Code(err) != codes.Canceled {
+		s.p.u.logger().Warn("a model failed", "error", err)
+	}
+	return errors.New(failed(s.p.id))
 }
 
 // More implements llm.Buffered: further chunks are here already.

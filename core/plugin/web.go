@@ -41,7 +41,7 @@ func (u *unit) serveHTTP(w http.ResponseWriter, r *http.Request, p *auth.Princip
 		return
 	}
 	defer inst.release()
-	if inst.web == nil || r.URL.RawPath != "" && inst.disguised(r, prefix, route) {
+	if inst.web == nil || r.URL.RawPath != "" && inst.disguised(r, p, prefix, route) {
 		web.WriteError(w, web.Fail(http.StatusNotFound, web.TextNotFound))
 		return
 	}
@@ -64,9 +64,9 @@ func (u *unit) serveHTTP(w http.ResponseWriter, r *http.Request, p *auth.Princip
 	}
 }
 
-// disguised says whether a path with escapes would be for another route, which others may call, if the plugin undoes the
+// disguised says whether a path with escapes would be for another route, which p may not call, if the plugin undoes the
 // escapes before it looks at the path, as servers of other languages do: "/admin%2Fusers" must not pass as "/{name}".
-func (inst *instance) disguised(r *http.Request, prefix string, route *pb.Route) bool {
+func (inst *instance) disguised(r *http.Request, p *auth.Principal, prefix string, route *pb.Route) bool {
 	inst.tableOnce.Do(func() {
 		inst.table, inst.byPattern = http.NewServeMux(), map[string]*pb.Route{}
 		for _, x := range inst.what.GetRoutes() { // they have been checked by the router
@@ -82,7 +82,15 @@ func (inst *instance) disguised(r *http.Request, prefix string, route *pb.Route)
 	}
 	_, pattern := inst.table.Handler(&http.Request{Method: r.Method, Host: r.Host, URL: &url.URL{Path: clean}})
 	other := inst.byPattern[pattern]
-	return other != nil && (other.GetAccess() != route.GetAccess() || other.GetPermission() != route.GetPermission())
+	switch {
+	case other == nil, other.GetAccess() == route.GetAccess() && other.GetPermission() == route.GetPermission():
+		return false
+	case other.GetPermission() != "" || other.GetAccess() == pb.Access_ACCESS_ADMIN:
+		return p == nil || !p.IsAdmin()
+	case other.GetAccess() == pb.Access_ACCESS_PUBLIC:
+		return false
+	}
+	return p == nil || p.User == nil || p.Role == "pending"
 }
 
 // unavailable is the answer while a plugin is down.
@@ -184,7 +192,7 @@ func hideCredentials(h http.Header, known bool, keyHeader string) {
 // failed answers when the plugin gave no answer.
 func (c *webChannel) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
-		return // the client has gone
+		panic(http.ErrAbortHandler) // the client has gone, or its connection is none any more
 	}
 	id := c.inst.id()
 	status, text := http.StatusBadGateway, fmt.Sprintf("The plugin %s gave no valid answer", id)
