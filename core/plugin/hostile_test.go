@@ -202,7 +202,9 @@ func TestRouteConflicts(t *testing.T) {
 	b.router.Handle("GET /shop/{name}", http.NotFoundHandler())
 	b.faulty(t, Manifest{ID: "a", Prefixes: []string{"/mine"}})
 	b.faulty(t, Manifest{ID: "b", Prefixes: []string{"/mine"}})
+	b.faulty(t, Manifest{ID: "c", Prefixes: []string{"/shop"}}, "FAULTY_ROUTES", "GET /pid")
 	b.start(t)
+	b.becomes(t, "c", StateRefused, "/shop/pid")
 	first, second := "a", "b"
 	await(t, "one of the two", func() (bool, string) {
 		s := b.Statuses()

@@ -226,7 +226,7 @@ func (s *chunkSource) brokeOff(err error) error {
 	if r := refusalOf(err); r != nil {
 		return errors.New(r.GetDetail())
 	}
-	if status.Code(err) == codes.Unavailable {
+	if status.Code(err) == codes.Unavailable { // people see this below what there is of the answer
 		return fmt.Errorf("the plugin %s has ended", s.p.id)
 	}
 	if status.Code(err) != codes.Canceled {
