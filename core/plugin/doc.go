@@ -1,11 +1,15 @@
 // Package plugin runs plugins: programs of their own that add endpoints, models, filters and tools.
 //
-// A [Manager] watches the plugins folder. Each plugin found there has a unit, which supervises it with one goroutine:
+// A [Manager] watches the plugins folder. Each plugin found there has a unit, which is supervised by one goroutine; starts,
+// health checks and configurations run beside it, so that none of them keeps it from stopping or from something newer:
 //
 //	found → starting → ready → (crash) backoff → starting …
 //	                        → failed    three crashes in ten minutes; an administrator or a new version helps
-//	        refused   what the folder holds cannot be run: bad manifest, wrong checksum, taken id, conflicting route
+//	        refused   what the folder holds cannot be run: bad manifest, wrong checksum, taken id, conflicting route. The last
+//	                  two are tried again when another plugin gives something up
 //	        disabled  by an administrator
+//
+// While a plugin is down its routes answer 503, its models are gone, and a filter of its that is required refuses chats.
 //
 // A ready unit has one instance, which is one process and the connections to it: gRPC by hashicorp/go-plugin, and beside
 // it HTTP/1.1 to the plugin's own server and gRPC from the plugin to Galley's host services. All of them run over unix
