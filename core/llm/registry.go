@@ -107,21 +107,49 @@ func (r *Registry) Configure(conns []Connection) {
 func (r *Registry) Register(p Provider) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if _, there := r.registered(p.ID()); there {
+		return fmt.Errorf("llm: provider %q is registered already", p.ID())
+	}
+	r.put(&slot{provider: p})
+	return nil
+}
+
+// Put is Register for a provider that may take the place of the one with its id. Until it is asked, it counts as having
+// said models; nil: what the one before had said. So chats find its models also when nobody lists any meanwhile.
+func (r *Registry) Put(p Provider, models []Model) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next := &slot{provider: p, listed: models, known: models}
+	if i, there := r.registered(p.ID()); there && models == nil {
+		before := (*r.slots.Load())[i]
+		before.mu.Lock()
+		next.listed, next.known = before.listed, before.known
+		before.mu.Unlock()
+	}
+	r.put(next)
+}
+
+// registered finds the slot of a provider that is no connection, or the place for it. It is called with mu held.
+func (r *Registry) registered(id string) (at int, there bool) {
 	slots := *r.slots.Load()
-	for _, s := range slots {
-		if s.provider.ID() == p.ID() {
-			return fmt.Errorf("llm: provider %q is registered already", p.ID())
-		}
-	}
 	// by id, so that of models with one id the same wins whichever provider was there first
-	i := slices.IndexFunc(slots, func(s *slot) bool { return s.conn == nil && s.provider.ID() > p.ID() })
-	if i < 0 {
-		i = len(slots)
+	at = slices.IndexFunc(slots, func(s *slot) bool { return s.conn == nil && s.provider.ID() >= id })
+	if at < 0 {
+		return len(slots), false
 	}
-	slots = slices.Insert(slices.Clone(slots), i, &slot{provider: p})
+	return at, slots[at].provider.ID() == id
+}
+
+// put adds a slot, or has it take the place of the one of its provider's id. It is called with mu held.
+func (r *Registry) put(s *slot) {
+	slots := slices.Clone(*r.slots.Load())
+	if at, there := r.registered(s.provider.ID()); there {
+		slots[at] = s
+	} else {
+		slots = slices.Insert(slots, at, s)
+	}
 	r.slots.Store(&slots)
 	r.want.Add(1)
-	return nil
 }
 
 // Unregister removes a registered provider and its models; it reports whether it was there.

@@ -321,3 +321,42 @@ func BenchmarkResolve(b *testing.B) {
 		}
 	}
 }
+
+// TestPut holds that a provider that takes another's place has models for chats before anybody lists them.
+func TestPut(t *testing.T) {
+	r := quick(newFakes(), Options{})
+	check := func(when, id, want string) {
+		t.Helper()
+		if got := ids(r.Cached()); got != want {
+			t.Errorf("%s: %s, want %s", when, got, want)
+		}
+		if got, ok := r.Lookup(id); !ok || got.Provider.ID() != "b" {
+			t.Errorf("%s: %s is %v, %v", when, id, got, ok)
+		}
+	}
+	for _, p := range []string{"c", "a"} {
+		if err := r.Register(&fake{id: p, models: fixed(model("of-" + p))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.Put(&fake{id: "b", models: fixed(model("now"))}, []Model{model("first")})
+	check("put", "first", "first")
+	if got := ids(r.Models(t.Context(), nil)); got != "of-a now of-c" {
+		t.Errorf("listed: %s", got)
+	}
+	check("asked", "now", "of-a now of-c")
+	next := &fake{id: "b", models: fixed(model("later"))}
+	r.Put(next, nil)
+	check("of the one before", "now", "of-a now of-c")
+	if got, _ := r.Lookup("now"); got.Provider != Provider(next) {
+		t.Error("the one before goes on")
+	}
+	r.Put(next, []Model{model("known")})
+	check("replaced", "known", "of-a known of-c")
+	if got := ids(r.Models(t.Context(), nil)); got != "of-a later of-c" {
+		t.Errorf("listed again: %s", got)
+	}
+	if err := r.Register(next); err == nil {
+		t.Error("registered twice")
+	}
+}

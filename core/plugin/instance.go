@@ -32,7 +32,8 @@ type instance struct {
 	conn   *grpc.ClientConn
 	what   *pb.DescribeResponse
 	series *series
-	models bool // it has an LLM backend
+	models bool               // it has an LLM backend
+	listed *pb.ModelsResponse // the models that it had at its start; nil if it did not say in time
 	host   *hostServer
 	web    *webChannel // nil if the plugin has no HTTP server
 
@@ -212,11 +213,14 @@ func (inst *instance) capabilities() {
 	inst.llm = pb.NewLlmClient(inst.conn)
 }
 
-// servesModels finds out whether there is an LLM backend. One that takes its time to answer is one.
+// servesModels finds out whether there is an LLM backend, and its models. One that takes its time to answer is one.
 func (inst *instance) servesModels(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	_, err := inst.llm.Models(ctx, &pb.ModelsRequest{})
+	resp, err := inst.llm.Models(ctx, &pb.ModelsRequest{})
+	if err == nil {
+		inst.listed = resp
+	}
 	return status.Code(err) != codes.Unimplemented
 }
 

@@ -43,6 +43,14 @@ func (p *provider) Models(ctx context.Context, _ *llm.Caller) ([]llm.Model, erro
 	if err != nil {
 		return nil, fmt.Errorf("plugin %s: %w", p.id, plain(err))
 	}
+	return p.models(resp), nil
+}
+
+// models are those that a plugin has named; nil if it has not answered.
+func (p *provider) models(resp *pb.ModelsResponse) []llm.Model {
+	if resp == nil {
+		return nil
+	}
 	out := make([]llm.Model, 0, len(resp.GetModels()))
 	for _, m := range resp.GetModels() {
 		if m.GetId() == "" {
@@ -50,7 +58,7 @@ func (p *provider) Models(ctx context.Context, _ *llm.Caller) ([]llm.Model, erro
 		}
 		out = append(out, p.model(m))
 	}
-	return out, nil
+	return out
 }
 
 func (p *provider) model(m *pb.Model) llm.Model {

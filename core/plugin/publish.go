@@ -65,10 +65,7 @@ func (m *Manager) offerModels(u *unit, inst *instance) {
 		m.dropModels(inst.id())
 	default:
 		p := &provider{u: u, id: inst.id()}
-		if m.o.LLM.Register(p) != nil { // there already: of the version before, or of one that is gone
-			m.o.LLM.Unregister(p.ID())
-			_ = m.o.LLM.Register(p)
-		}
+		m.o.LLM.Put(p, p.models(inst.listed)) // for the version before, or one that is gone, too
 		m.o.LLM.Refresh()
 		m.wg.Go(func() { m.o.LLM.Models(m.ctx, nil) }) // a chat may name a model before anybody lists them
 	}

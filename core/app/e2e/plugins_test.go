@@ -102,6 +102,14 @@ func (p *pluginServer) stream(ctx context.Context) *bufio.Reader {
 	return in
 }
 
+// answers holds that the plugin's model is there for a chat, also where nobody has listed the models since it came.
+func (p *pluginServer) answers() {
+	p.t.Helper()
+	ctx, cancel := context.WithCancel(p.t.Context())
+	defer cancel()
+	p.stream(ctx)
+}
+
 func (p *pluginServer) awaitWords(in *bufio.Reader) {
 	p.t.Helper()
 	for {
@@ -187,6 +195,7 @@ func TestPluginsProcess(t *testing.T) {
 	}
 	putPlugin(t, p.folder, "whole", plugin.Manifest{Version: "1.2.0", Grants: []string{"metrics"}})
 	third := p.awaitVersion("1.2.0")
+	p.answers()
 
 	p.testCrash(third)
 	p.testSwitch()
@@ -227,6 +236,7 @@ func (p *pluginServer) testCrash(pid int) {
 		}
 		return false
 	})
+	p.answers()
 	p.shows(true)
 	if _, text := p.call("GET", "/metrics", ""); !strings.Contains(text, `galley_plugin_restarts_total{plugin="whole"} 1`) {
 		p.t.Error("the restart is not counted")
@@ -256,6 +266,7 @@ func (p *pluginServer) testSwitch() {
 		p.t.Fatalf("enable: %d %s", status, text)
 	}
 	p.awaitVersion("1.2.0")
+	p.answers()
 	p.shows(true)
 }
 
