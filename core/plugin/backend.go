@@ -161,12 +161,23 @@ func (e *dialError) Unwrap() error { return e.err }
 // path and query. An error means that nothing was answered yet. It panics with http.ErrAbortHandler when an answer
 // breaks off.
 func (b *backend) serve(w http.ResponseWriter, r *http.Request, uri string, header http.Header) error {
+	var x *exchange
+	if hasBody(r) {
+		defer func() {
+			switch {
+			case x == nil:
+				drain(w, r, 0)
+			case !x.ended.Load() && !x.switched:
+				drain(w, r, x.read)
+			}
+		}()
+	}
 	for attempt := 0; ; attempt++ {
 		conn, err := b.get(r.Context(), attempt > 0)
 		if err != nil {
 			return err
 		}
-		x := &exchange{b: b, conn: conn, w: w, r: r}
+		x = &exchange{b: b, conn: conn, w: w, r: r}
 		err = x.run(uri, header)
 		if err == nil {
 			return nil
@@ -198,11 +209,34 @@ type exchange struct {
 	begun     atomic.Bool
 	stalled   atomic.Bool // the plugin did not read the body
 	ended     atomic.Bool // the client has sent all of the body
+	read      int64       // bytes of the body; of whoever sends it
+	switched  bool        // the connection may be the client's and the plugin's own now
 	untouched bool        // the plugin closed the connection without a byte of an answer
 }
 
-func (x *exchange) hasBody() bool {
-	return x.r.ContentLength != 0 && x.r.Body != nil && x.r.Body != http.NoBody
+func (x *exchange) hasBody() bool { return hasBody(x.r) }
+
+func hasBody(r *http.Request) bool {
+	return r.ContentLength != 0 && r.Body != nil && r.Body != http.NoBody
+}
+
+const (
+	drainBytes = 256 << 10 // as much as net/http reads for a handler that does not
+	drainTime  = 250 * time.Millisecond
+)
+
+// drain reads the rest of a body that the plugin did not want, of which so many bytes were read. With both directions open
+// at once, net/http may else come to its end after the handler has returned, at which the connection and the client's next
+// request on it break. Where too much is left, net/http closes the connection in an orderly way.
+func drain(w http.ResponseWriter, r *http.Request, read int64) {
+	if r.ContentLength-read > drainBytes {
+		return
+	}
+	ctl := http.NewResponseController(w)
+	_ = ctl.SetReadDeadline(time.Now().Add(drainTime))
+	if _, err := io.CopyN(io.Discard, r.Body, drainBytes); err == nil {
+		_ = ctl.SetReadDeadline(time.Now().Add(drainTime)) // for net/http, which looks a little further
+	}
 }
 
 func (x *exchange) run(uri string, header http.Header) (err error) {
@@ -232,6 +266,7 @@ func (x *exchange) run(uri string, header http.Header) (err error) {
 		return err
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
+		x.switched = true
 		return x.upgraded(res, upgrade)
 	}
 	x.begun.Store(true)
@@ -319,6 +354,7 @@ func (x *exchange) body(chunked bool) error {
 	}
 	for {
 		n, err := r.Body.Read(buf[:])
+		x.read += int64(n)
 		if n > 0 {
 			_ = x.conn.SetWriteDeadline(time.Now().Add(x.b.timeout)) // for a plugin that does not read
 			_, err := to.Write(buf[:n])

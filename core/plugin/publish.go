@@ -67,6 +67,9 @@ func (m *Manager) offerModels(u *unit, inst *instance) {
 		p := &provider{u: u, id: inst.id()}
 		m.o.LLM.Put(p, p.models(inst.listed)) // for the version before, or one that is gone, too
 		m.o.LLM.Refresh()
+		if inst.listed == nil { // a chat may name a model before anybody lists them
+			m.wg.Go(func() { m.o.LLM.Models(m.ctx, nil) })
+		}
 	}
 }
 
