@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
@@ -408,6 +409,8 @@ func TestPluginsTellBrowsers(t *testing.T) {
 	eachGranted(t, func(t *testing.T, g *granted) {
 		id := g.call("GET", "/api/v1/auths/", "").Text("id")
 		p := g.socket(g.token)
+		for end := time.Now().Add(10 * time.Second); len(g.Realtime.UserSockets(id)) == 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		}
 		emit := func(e *pb.EmitRequest) int {
 			n, err := g.s.Emit(context.Background(), e)
 			if err != nil {
