@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -138,7 +139,7 @@ func (u *unit) info(ctx context.Context) Info {
 		i.Filter = &FilterInfo{f.GetInlet(), f.GetOutlet(), f.GetStream(), f.GetRequired(), f.GetPriority(), append([]string{}, f.GetModels()...)}
 	}
 	for _, g := range d.GetWants() {
-		if !contains(i.Grants, g) {
+		if !slices.Contains(i.Grants, g) {
 			i.Missing = append(i.Missing, g)
 		}
 	}
@@ -150,15 +151,6 @@ func (u *unit) info(ctx context.Context) Info {
 		}
 	}
 	return i
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
 
 func sourceName(s *source) string {

@@ -105,7 +105,7 @@ func (m *Manager) scrapeAll() []scraped {
 	var wg sync.WaitGroup
 	for _, u := range m.all() {
 		inst := u.current.Load()
-		if inst == nil || inst.noScrape.Load() || !contains(inst.grants(), "metrics") {
+		if inst == nil || inst.noScrape.Load() || !slices.Contains(inst.grants(), "metrics") {
 			continue
 		}
 		wg.Go(func() {

@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -123,7 +124,7 @@ func (s *supervisor) begin(w wanted, old *instance) {
 		u.setState(StateStarting, nil)
 	}
 	s.tried, s.again = nil, nil
-	u.follow(s.ctx, contains(grantsOf(w.src), "log"))
+	u.follow(s.ctx, slices.Contains(grantsOf(w.src), "log"))
 	ctx, cancel := context.WithTimeout(s.ctx, limitsOf(w.src).start())
 	a := &attempt{src: w.src, cancel: cancel, done: make(chan arrival, 1)}
 	s.attempt = a
