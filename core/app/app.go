@@ -23,6 +23,7 @@ import (
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/frontend"
 	"github.com/galleychat/galley/core/llm"
@@ -42,6 +43,7 @@ type App struct {
 	Log      *slog.Logger
 	DB       *store.DB
 	Settings *config.Settings
+	Events   *events.Bus
 	Users    *users.Store
 	Access   *access.Access
 	Sessions *session.Sessions
@@ -166,6 +168,7 @@ func (a *App) openStore(ctx context.Context) error {
 }
 
 func (a *App) openIdentity(ctx context.Context) (err error) {
+	a.Events = &events.Bus{}
 	a.Users = users.New(a.DB)
 	a.Users.SetActiveInterval(a.Env.ActiveInterval)
 	a.Access = access.New(a.DB, a.Settings)

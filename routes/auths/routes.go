@@ -11,17 +11,19 @@ import (
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/store/users"
 	"github.com/galleychat/galley/core/web"
 )
 
-// Deps are what the module uses. Log may be nil.
+// Deps are what the module uses. Log and Events may be nil.
 type Deps struct {
 	Users    *users.Store
 	Access   *access.Access
 	Settings *config.Settings
 	Env      *config.Env
 	Sessions *session.Sessions
+	Events   *events.Bus
 	Log      *slog.Logger
 }
 
