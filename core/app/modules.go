@@ -19,6 +19,7 @@ import (
 	"github.com/galleychat/galley/routes/openai"
 	"github.com/galleychat/galley/routes/pipelines"
 	"github.com/galleychat/galley/routes/plugins"
+	"github.com/galleychat/galley/routes/prompts"
 	unbuilt "github.com/galleychat/galley/routes/quiet"
 	"github.com/galleychat/galley/routes/search"
 	"github.com/galleychat/galley/routes/tasks"
@@ -33,7 +34,7 @@ type mounted struct {
 }
 
 // built are the tags of the API that modules serve, and single paths of others; package quiet answers for the rest.
-var built = []string{"auths", "users", "groups", "chats", "folders", "models", "openai", "ollama", "tasks", "configs", "files", "search", "pipelines", "/tools/"}
+var built = []string{"auths", "users", "groups", "chats", "folders", "models", "openai", "ollama", "tasks", "configs", "files", "search", "pipelines", "prompts", "/tools/"}
 
 // modules makes all modules of the API. A module that is a Starter, Runner, Drainer or Stopper takes part in the life of
 // the process; other parts that do are appended to a.parts here.
@@ -66,6 +67,7 @@ func (a *App) modules() ([]mounted, error) {
 		{"/openai", openai.New(openai.Deps{Registry: a.LLM, Catalog: a.Models, Access: a.Access, Settings: a.Settings, Env: a.Env, Prompts: a.Prompts, Filters: a.Filters})},
 		{"/ollama", ollama.New(ollama.Deps{Registry: a.LLM, Catalog: a.Models, Settings: a.Settings, Env: a.Env, Prompts: a.Prompts, Filters: a.Filters})},
 		{v1 + "pipelines", pipelines.New(pipelines.Deps{Registry: a.LLM, Settings: a.Settings, Local: a.pipelinesOfPlugins(), Log: a.Log})},
+		{v1 + "prompts", prompts.New(prompts.Deps{DB: a.DB, Access: a.Access, Env: a.Env, Events: a.Events})},
 		{v1 + "search", search.New(search.Deps{Store: found.New(a.DB, a.Chats), Grants: a.Access, Settings: a.Settings})},
 		{v1 + "files", uploaded},
 		{v1 + "retrieval", uploaded.Retrieval()},

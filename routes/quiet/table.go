@@ -52,10 +52,6 @@ var table = []row{
 	{"skills", auth.Verified, missing, "/skills/id/{id}"},
 	{"skills", auth.Verified, noSkill, "/skills/id/{id}/files /skills/id/{id}/history"},
 
-	{"prompts", auth.Verified, list, "/prompts/ /prompts/tags"},
-	{"prompts", auth.Verified, page, "/prompts/list"},
-	{"prompts", auth.Verified, missing, "/prompts/id/{prompt_id} /prompts/id/{prompt_id}/history"},
-
 	{"knowledge", auth.Verified, page, "/knowledge/ /knowledge/search"},
 	{"knowledge", auth.Verified, give(`{"items":[],"directories":[],"breadcrumbs":[],"total":0}`), "/knowledge/search/files"},
 	{"knowledge", auth.Admin, page, "/knowledge/external/connections"},

@@ -1,0 +1,124 @@
+package prompts
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/pmezard/go-difflib/difflib"
+
+	"github.com/galleychat/galley/core/access"
+	"github.com/galleychat/galley/core/jsondoc"
+	rows "github.com/galleychat/galley/core/store/prompts"
+	"github.com/galleychat/galley/core/web"
+)
+
+type historyIn struct {
+	idIn
+	Page int `query:"page" default:"0"`
+}
+
+func (m *Module) history(c *web.Call, in historyIn) ([]rows.VersionBy, error) {
+	p, err := m.allowed(c, in.ID, access.Read)
+	if err != nil {
+		return nil, err
+	}
+	return m.rows.History(c.Context(), p.ID, in.Page)
+}
+
+type versionIn struct {
+	idIn
+	HistoryID string `path:"history_id"`
+}
+
+// versionError is how a version that is not there is answered.
+func versionError(err error) error {
+	if errors.Is(err, rows.ErrNoVersion) {
+		return errNotFound
+	}
+	return err
+}
+
+func (m *Module) version(c *web.Call, in versionIn) (rows.Version, error) {
+	p, err := m.allowed(c, in.ID, access.Read)
+	if err != nil {
+		return rows.Version{}, err
+	}
+	v, err := m.rows.Version(c.Context(), p.ID, in.HistoryID)
+	return v, versionError(err)
+}
+
+func (m *Module) deleteVersion(c *web.Call, in versionIn) (bool, error) {
+	p, err := m.allowed(c, in.ID, access.Write)
+	if err != nil {
+		return false, err
+	}
+	if p.VersionID != nil && *p.VersionID == in.HistoryID {
+		return false, web.Fail(http.StatusBadRequest, "Cannot delete the active production version")
+	}
+	err = m.rows.DeleteVersion(c.Context(), p.ID, in.HistoryID)
+	return err == nil, versionError(err)
+}
+
+type diffIn struct {
+	idIn
+	From string `query:"from_id"`
+	To   string `query:"to_id"`
+}
+
+type diffAnswer struct {
+	FromID          string      `json:"from_id"`
+	ToID            string      `json:"to_id"`
+	From            jsondoc.Doc `json:"from_snapshot"`
+	To              jsondoc.Doc `json:"to_snapshot"`
+	Content         []string    `json:"content_diff"` // unified, without line ends
+	LineEndingsOnly bool        `json:"line_endings_only"`
+	NameChanged     bool        `json:"name_changed"`
+}
+
+func (m *Module) diff(c *web.Call, in diffIn) (*diffAnswer, error) {
+	p, err := m.allowed(c, in.ID, access.Read)
+	if err != nil {
+		return nil, err
+	}
+	from, err := m.rows.Version(c.Context(), p.ID, in.From)
+	if err != nil {
+		return nil, versionError(err)
+	}
+	to, err := m.rows.Version(c.Context(), p.ID, in.To)
+	if err != nil {
+		return nil, versionError(err)
+	}
+	a, b := from.Snapshot.Text("content"), to.Snapshot.Text("content")
+	lines, err := unified(a, b, "v"+short(from.ID), "v"+short(to.ID))
+	if err != nil {
+		return nil, err
+	}
+	return &diffAnswer{from.ID, to.ID, from.Snapshot, to.Snapshot, lines, len(lines) == 0 && a != b,
+		from.Snapshot.Text("name") != to.Snapshot.Text("name")}, nil
+}
+
+func short(id string) string { return id[:min(8, len(id))] }
+
+// unified is the unified diff of two texts, in lines without their ends.
+func unified(a, b, from, to string) ([]string, error) {
+	text, err := difflib.GetUnifiedDiffString(difflib.UnifiedDiff{A: ended(a), B: ended(b), FromFile: from, ToFile: to, Context: 3})
+	if err != nil || text == "" {
+		return []string{}, err
+	}
+	return strings.Split(strings.TrimSuffix(text, "\n"), "\n"), nil
+}
+
+// lineEnds are what Python's splitlines takes for the end of a line, besides "\n".
+var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n", "\v", "\n", "\f", "\n", "\x1c", "\n", "\x1d", "\n", "\x1e", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n")
+
+// ended splits a text into lines, each with "\n" at its end.
+func ended(s string) []string {
+	lines := strings.SplitAfter(lineEnds.Replace(s), "\n")
+	last := len(lines) - 1
+	if lines[last] == "" {
+		return lines[:last]
+	}
+	lines[last] += "\n"
+	return lines
+}
