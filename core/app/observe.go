@@ -116,6 +116,12 @@ func (o llmObserver) Request(provider, model string) llm.Call {
 	return &llmCall{o.metrics.LLM(provider, model).Start()}
 }
 
+// Again implements llm.Observer.
+func (o llmObserver) Again(provider, how string) { o.metrics.LLMAgain(provider, how) }
+
+// Circuit implements llm.Observer.
+func (o llmObserver) Circuit(provider string, open bool) { o.metrics.LLMCircuit(provider, open) }
+
 type llmCall struct{ obs.LLMCall }
 
 // Done implements llm.Call.

@@ -5,6 +5,11 @@ package llm
 type Observer interface {
 	// Request reports that a call begins. provider is Provider.ID, model the id that the caller asked for.
 	Request(provider, model string) Call
+	// Again reports that a request that failed is sent once more, to this provider: how is "retry" for the same, "failover"
+	// for another.
+	Again(provider, how string)
+	// Circuit reports that a provider is not asked for a while, or is asked again.
+	Circuit(provider string, open bool)
 }
 
 // Call is one observed call.

@@ -242,16 +242,32 @@ func (r *Registry) find(kind Kind, id string) (Target, bool) {
 	if !ok {
 		return Target{}, false
 	}
-	s := rt.slots[0]
-	if n := len(rt.slots); n > 1 { // several servers have it: share the load
-		s = rt.slots[rand.IntN(n)]
-	}
-	t := Target{Model: rt.model, Kind: s.kind, Provider: s.provider, Upstream: rt.model.Upstream, observer: r.opts.Observer}
+	s, others := pick(rt.slots)
+	t := Target{Model: rt.model, Kind: s.kind, Provider: s.provider, Upstream: s.upstream(rt.model), observer: r.opts.Observer, way: s, others: others}
 	if s.conn != nil {
 		t.Index = s.conn.Index
-		t.Upstream = s.conn.Upstream(id)
 	}
 	return t, true
+}
+
+// pick shares the load among those who serve a model: any of them, those that cannot be reached last.
+func pick(slots []*slot) (*slot, []*slot) {
+	if len(slots) == 1 {
+		return slots[0], nil
+	}
+	mixed := slices.Clone(slots)
+	rand.Shuffle(len(mixed), func(i, j int) { mixed[i], mixed[j] = mixed[j], mixed[i] })
+	now := time.Now()
+	var up, down []*slot
+	for _, s := range mixed {
+		if s.circuit.open(now) {
+			down = append(down, s)
+		} else {
+			up = append(up, s)
+		}
+	}
+	mixed = append(up, down...)
+	return mixed[0], mixed[1:]
 }
 
 // fetch brings the lists up to date as far as the providers answer in time.
@@ -292,26 +308,6 @@ type Target struct {
 	Upstream string // the provider's own name of the model
 
 	observer Observer
-}
-
-// Chat runs a chat completion on the target's provider; req.Model and req.Pipeline are set here. The call is
-// reported to the registry's Observer.
-func (t Target) Chat(ctx context.Context, req *Request) (*Response, error) {
-	own := *req
-	own.Model = t.Upstream
-	own.Pipeline = t.Model.Pipeline
-	if t.observer == nil {
-		return t.Provider.Chat(ctx, &own)
-	}
-	call := t.observer.Request(t.Provider.ID(), t.Model.ID)
-	resp, err := t.Provider.Chat(ctx, &own)
-	if err != nil {
-		call.Done(Tokens{}, err)
-		return nil, err
-	}
-	resp.call = call
-	if !resp.Stream {
-		resp.finish(nil)
-	}
-	return resp, nil
+	way      *slot   // the provider's
+	others   []*slot // that serve the model too, in the order in which they are asked
 }

@@ -1,6 +1,7 @@
 package llm
 
 import (
+	"fmt"
 	"bytes"
 	"context"
 	"errors"
@@ -111,8 +112,10 @@ func TestCopyToErrors(t *testing.T) {
 
 // recorder is an Observer that keeps what it is told.
 type recorder struct {
-	mu    sync.Mutex
-	calls []*recordedCall
+	mu       sync.Mutex
+	calls    []*recordedCall
+	again    []string // "retry openai/0"
+	circuits []string // "openai/0 true"
 }
 
 type recordedCall struct {
@@ -128,6 +131,18 @@ func (r *recorder) Request(provider, model string) Call {
 	c := &recordedCall{provider: provider, model: model}
 	r.calls = append(r.calls, c)
 	return c
+}
+
+func (r *recorder) Again(provider, how string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.again = append(r.again, how+" "+provider)
+}
+
+func (r *recorder) Circuit(provider string, open bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.circuits = append(r.circuits, fmt.Sprintf("%s %t", provider, open))
 }
 
 func (c *recordedCall) FirstToken()              { c.first++ }

@@ -14,6 +14,7 @@ type slot struct {
 	provider Provider
 	kind     Kind
 	conn     *Connection // nil for registered providers
+	circuit  circuit
 
 	mu     sync.Mutex
 	listed []Model       // what to list: the last answer, nothing if that was an error
@@ -36,6 +37,14 @@ const (
 type wait struct {
 	done     <-chan struct{}
 	patience time.Duration
+}
+
+// upstream is the provider's own name of a model.
+func (s *slot) upstream(m Model) string {
+	if s.conn == nil {
+		return m.Upstream
+	}
+	return s.conn.Upstream(m.ID)
 }
 
 func (s *slot) expire() {
@@ -211,7 +220,7 @@ func (snap *snapshot) route(kind Kind, slots []*slot, merged []Model, lists [][]
 		if _, taken := snap.routes[own]; taken || len(rt.slots) == 0 {
 			continue
 		}
-		if kind != KindOllama {
+		if kind == "" {
 			rt.slots = rt.slots[:1]
 		}
 		all := routeKey{"", m.ID}

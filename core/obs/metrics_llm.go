@@ -17,6 +17,8 @@ type llmVecs struct {
 	requests, errors, tokens  *prometheus.CounterVec
 	duration, firstToken, tps *prometheus.HistogramVec
 	inFlight                  prometheus.Gauge
+	again                     *prometheus.CounterVec
+	circuit                   *prometheus.GaugeVec
 
 	max       int
 	mu        sync.RWMutex
@@ -46,7 +48,10 @@ func (v *llmVecs) init(reg *prometheus.Registry, maxModels int) {
 		"Completion tokens divided by the time from the first to the last of them.",
 		[]float64{1, 2.5, 5, 10, 15, 20, 30, 40, 60, 80, 100, 150, 250, 500, 1000}, by...)
 	v.inFlight = gauge("galley_llm_requests_in_flight", "Calls to model providers not yet ended.")
-	reg.MustRegister(v.requests, v.errors, v.tokens, v.duration, v.firstToken, v.tps, v.inFlight)
+	v.again = counterVec("galley_llm_requests_again_total",
+		"Calls to model providers that failed before their answer began and were sent again, by how: to the same provider (retry) or another (failover).", "provider", "how")
+	v.circuit = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "galley_llm_circuit_open", Help: "1 while a model provider that could not be reached is not asked."}, []string{"provider"})
+	reg.MustRegister(v.again, v.circuit, v.requests, v.errors, v.tokens, v.duration, v.firstToken, v.tps, v.inFlight)
 }
 
 // LLMSeries holds the series of one model at one provider. A nil *LLMSeries
@@ -118,6 +123,39 @@ func (v *llmVecs) resolve(p, m string) *LLMSeries {
 		firstToken: v.firstToken.WithLabelValues(p, m),
 		perSec:     v.tps.WithLabelValues(p, m),
 	}
+}
+
+// LLMAgain counts a call that is sent once more, to a provider; how is "retry" or "failover".
+func (m *Metrics) LLMAgain(provider, how string) {
+	if m != nil {
+		m.llm.again.WithLabelValues(m.llm.provider(provider), how).Inc()
+	}
+}
+
+// LLMCircuit says whether a provider is not asked for a while.
+func (m *Metrics) LLMCircuit(provider string, open bool) {
+	if m == nil {
+		return
+	}
+	value := 0.0
+	if open {
+		value = 1
+	}
+	m.llm.circuit.WithLabelValues(m.llm.provider(provider)).Set(value)
+}
+
+// provider is the label of a provider, "other" once too many have one.
+func (v *llmVecs) provider(id string) string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	id = label(id)
+	if !v.providers[id] {
+		if len(v.providers) >= maxProviders {
+			return otherLabel
+		}
+		v.providers[id] = true
+	}
+	return id
 }
 
 // LLMCall times one call to a provider. It belongs to one goroutine; the zero

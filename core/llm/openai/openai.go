@@ -17,7 +17,7 @@ import (
 )
 
 // Backend makes the registry handle OpenAI-compatible connections. Of models that several connections serve
-// under one id, the first connection's is kept.
+// under one id, the first connection's is listed; requests are shared among all of them.
 var Backend = llm.Backend{New: New, Merge: llm.FirstWins}
 
 // New returns the provider of a connection.
