@@ -32,6 +32,7 @@ type answer struct {
 	count    int
 	target   *item // of the pending deltas
 	sent     time.Time
+	began    time.Time   // when the first deltas were sent
 	timer    *time.Timer // sends what is pending; nil while nothing waits for it
 	lastSeen time.Time
 }
@@ -389,6 +390,17 @@ func (a *answer) flushPaced() {
 	})
 }
 
+// glance is how long people must have had some of an answer before them for it to count as read. What breaks off sooner
+// is no answer: the reference stores nothing of it.
+const glance = 200 * time.Millisecond
+
+// read says whether people have seen some of the answer.
+func (a *answer) read() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.began.IsZero() && time.Since(a.began) >= glance
+}
+
 // flush sends the deltas that wait.
 func (a *answer) flush() {
 	if a.timer != nil {
@@ -400,6 +412,9 @@ func (a *answer) flush() {
 		return
 	}
 	a.target, a.count, a.sent = nil, 0, time.Now()
+	if a.began.IsZero() {
+		a.began = a.sent
+	}
 	kind := "response.output_text.delta"
 	switch it.kind {
 	case "reasoning":

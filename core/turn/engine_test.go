@@ -349,3 +349,27 @@ func TestOtherReadersSeeTheAnswer(t *testing.T) {
 		t.Error("nobody saw the answer")
 	}
 }
+
+// TestBrokenOff checks that what people have read of an answer is kept when its provider dies.
+func TestBrokenOff(t *testing.T) {
+	die := make(chan struct{})
+	b := newBench(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = w.Write([]byte("data: " + delta(`{"content":"so far"}`) + "\n\n"))
+		_ = http.NewResponseController(w).Flush()
+		<-die
+		panic(http.ErrAbortHandler)
+	})
+	res, err := b.run(question)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.rt.wait(t, "first words", func(e jsondoc.Doc) bool { return e.Text("data", "data", "delta") != "" })
+	time.AfterFunc(glance, func() { close(die) })
+	b.rt.wait(t, "end", ended)
+	m := b.store.message(res.Body.Text("chat_id"), "a1")
+	if m.Text("content") != "so far" || m.Text("output", "0", "status") != "incomplete" || !m.Bool("done") ||
+		!strings.HasPrefix(m.Text("error", "content"), "The provider broke off its answer") {
+		t.Errorf("%s", m)
+	}
+}

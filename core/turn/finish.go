@@ -35,8 +35,12 @@ func (e *Engine) answer(ctx context.Context, t *Turn, resp *llm.Response, tk *ta
 		err = e.runTools(ctx, t, a)
 	}
 	if err != nil {
-		if errors.Is(context.Cause(ctx), errStopped) && !errors.Is(err, errWaiting) {
+		switch {
+		case errors.Is(err, errWaiting):
+		case errors.Is(context.Cause(ctx), errStopped):
 			e.stopped(t, a)
+		case a.read():
+			e.brokenOff(t, a)
 		}
 		return nil, err
 	}
@@ -140,6 +144,20 @@ func (e *Engine) stopped(t *Turn, a *answer) {
 	defer cancel()
 	if err := e.Store.Update(ctx, t.chatID, t.messageID, doneFields(output, nil), true); err != nil {
 		e.Log.Error("a stopped answer was not stored", "chat", t.chatID, "error", err)
+	}
+}
+
+// brokenOff stores what people have read of an answer that will not be ended; the reason follows.
+func (e *Engine) brokenOff(t *Turn, a *answer) {
+	output := a.close("incomplete")
+	if !savedChat(t.chatID) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	fields := jsondoc.Object("output", output).Set(jsondoc.Text(chats.OutputText(output)), "content")
+	if err := e.Store.Update(ctx, t.chatID, t.messageID, fields, false); err != nil {
+		e.Log.Error("an answer that broke off was not stored", "chat", t.chatID, "error", err)
 	}
 }
 
