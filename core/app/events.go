@@ -36,8 +36,34 @@ func (a *App) openEvents(ctx context.Context) error {
 	hooks := &webhook.Events{Sender: t.Sender, Hooks: t.Webhooks, Groups: a.groupIDs}
 	a.Events.Subscribe(hooks.Handle)
 	a.Events.Subscribe(t.Notifications.Handle)
+	a.Events.Subscribe(a.refreshConnections)
 	a.Events.Publish(ctx, events.Event{Name: "system.startup.started", Source: "system"})
 	return nil
+}
+
+// refreshConnections is the sink that has live connections follow what changes who may do what: whoever may no longer read a
+// chat leaves its room, and the sessions of an account with another role, or of one that is gone, end. It runs before the
+// answer to the change, as far as anybody is there whom it concerns.
+func (a *App) refreshConnections(ctx context.Context, e events.Event) {
+	ctx = context.WithoutCancel(ctx)
+	switch e.Name {
+	case "folder.access_updated", "folder.updated", "folder.parent_updated", "folder.deleted", "chat.deleted_all":
+		a.chatAccessChanged(ctx, "")
+	case "chat.shared", "chat.unshared", "chat.folder_updated", "chat.deleted", "chat.archived":
+		if e.SubjectType == "user" { // all of theirs
+			e.SubjectID = ""
+		}
+		a.chatAccessChanged(ctx, e.SubjectID)
+	case "user.deleted", "user.role_updated":
+		a.Sessions.Disconnect(e.SubjectID)
+	}
+}
+
+// chatAccessChanged has those leave a chat's room who may no longer read it; with "" the rooms of all chats.
+func (a *App) chatAccessChanged(ctx context.Context, chatID string) {
+	if err := a.Presence.ChatAccessChanged(ctx, chatID); err != nil {
+		a.Log.WarnContext(ctx, "readers of a chat were not checked", "chat", chatID, "error", err)
+	}
 }
 
 // icon is the address of the server's picture, "" where it is not known.

@@ -45,7 +45,7 @@ func (a *App) modules() ([]mounted, error) {
 		return nil, err
 	}
 	uploaded := files.New(files.Deps{
-		Files: a.Files, Access: a.FileAccess, Folder: a.Uploads, Users: a.Users, Settings: a.Settings, AdminsSeeAll: a.Env.BypassAdminAccess, Log: a.Log,
+		Files: a.Files, Access: a.FileAccess, Folder: a.Uploads, Users: a.Users, Settings: a.Settings, AdminsSeeAll: a.Env.BypassAdminAccess, Events: a.Events, Log: a.Log,
 	})
 	list := []mounted{
 		{"", &probes{app: a}},
@@ -55,14 +55,14 @@ func (a *App) modules() ([]mounted, error) {
 			Log: a.Log, FeaturesOff: unbuilt.Off(built...),
 		})},
 		{v1 + "auths", auths.New(auths.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Events: a.Events, Log: a.Log})},
-		{v1 + "users", users.New(users.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Static: a.Site})},
-		{v1 + "groups", groups.New(groups.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env})},
+		{v1 + "users", users.New(users.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Static: a.Site, Events: a.Events})},
+		{v1 + "groups", groups.New(groups.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Events: a.Events})},
 		{v1 + "chats", chats.New(chats.Deps{
 			Store: a.Chats, Access: a.ChatAccess, Grants: a.Access, Folders: a.Folders, FolderRules: a.FolderRules, Users: a.Users, Settings: a.Settings,
-			AdminExport: a.Env.AdminExport, Realtime: a.Realtime, Tasks: chatTasks{a.Turns}, Completer: completer{a}, Render: a.Prompts.Server, AccessChanged: a.chatAccessChanged,
+			AdminExport: a.Env.AdminExport, Realtime: a.Realtime, Tasks: chatTasks{a.Turns}, Completer: completer{a}, Render: a.Prompts.Server, Events: a.Events, AccessChanged: a.chatAccessChanged,
 		})},
 		{v1 + "folders", folders.New(folders.Deps{
-			Folders: a.Folders, Access: a.Access, Chats: a.Chats, Users: a.Users, Files: a.FileAccess, Settings: a.Settings, Active: a.Turns.Active,
+			Folders: a.Folders, Access: a.Access, Chats: a.Chats, Users: a.Users, Files: a.FileAccess, Settings: a.Settings, Active: a.Turns.Active, Events: a.Events,
 		})},
 		{v1 + "models", models.New(models.Deps{DB: a.DB, Catalog: a.Models, Access: a.Access, Settings: a.Settings, Env: a.Env, Files: modelFiles{a, a.Uploads}})},
 		{"/openai", openai.New(openai.Deps{Registry: a.LLM, Catalog: a.Models, Access: a.Access, Settings: a.Settings, Env: a.Env, Prompts: a.Prompts, Filters: a.Filters})},
@@ -72,7 +72,7 @@ func (a *App) modules() ([]mounted, error) {
 		{v1 + "files", uploaded},
 		{v1 + "retrieval", uploaded.Retrieval()},
 		{v1 + "configs", configs.New(configs.Deps{
-			DB: a.DB, Users: a.Users, Settings: a.Settings, Env: a.Env, Headers: a.LLM.Client().Headers(),
+			DB: a.DB, Users: a.Users, Settings: a.Settings, Env: a.Env, Headers: a.LLM.Client().Headers(), Events: a.Events,
 			Revoked: func(_ context.Context, ids []string) { a.Sessions.Disconnect(ids...) },
 		})},
 		{v1 + "notifications", notifications.New(notifications.Deps{Notifications: a.Notifications, Access: a.Access, Settings: a.Settings})},
@@ -85,11 +85,4 @@ func (a *App) modules() ([]mounted, error) {
 		list = append(list, mounted{pluginsPrefix, plugins.New(plugins.Deps{Plugins: a.Plugins, Upload: a.Env.PluginsUpload})})
 	}
 	return list, nil
-}
-
-// chatAccessChanged has those leave a chat's room who may no longer read it.
-func (a *App) chatAccessChanged(ctx context.Context, chatID string) {
-	if err := a.Presence.ChatAccessChanged(ctx, chatID); err != nil {
-		a.Log.WarnContext(ctx, "readers of a chat were not checked", "chat", chatID, "error", err)
-	}
 }
