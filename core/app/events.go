@@ -2,10 +2,14 @@ package app
 
 import (
 	"context"
+	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/events"
+	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/notifications"
 	"github.com/galleychat/galley/core/outbound"
 	"github.com/galleychat/galley/core/webhook"
@@ -39,6 +43,83 @@ func (a *App) openEvents(ctx context.Context) error {
 	a.Events.Subscribe(a.refreshConnections)
 	a.Events.Publish(ctx, events.Event{Name: "system.startup.started", Source: "system"})
 	return nil
+}
+
+// providerRefused publishes that a provider has answered a request with an error.
+func (a *App) providerRefused(ctx context.Context, r llm.Refusal) {
+	ctx = context.WithoutCancel(ctx)
+	e := events.Event{Name: "model.provider_request.failed", SubjectType: "model", SubjectID: r.Model, Data: refusalData(r)}
+	if r.Caller != nil && r.Caller.ID != "" {
+		e.Actor, _ = a.Users.ByID(ctx, r.Caller.ID) // without an actor where the account has gone
+	}
+	a.Events.Publish(ctx, e)
+}
+
+// refusalData is what is told of a refusal.
+func refusalData(r llm.Refusal) events.Pairs {
+	body, bad := jsondoc.Check(r.Body)
+	if bad != nil || !llm.IsJSONType(r.Type) && !strings.Contains(r.Type, "text/event-stream") {
+		body = jsondoc.Text(string(r.Body))
+	}
+	what, code := body, jsondoc.Doc(nil)
+	if body.Kind() == '{' {
+		what = body.Get("error")
+	}
+	if what.Kind() == '{' {
+		code = firstTruthy(what, "code", "type", "error_code")
+		if said := firstTruthy(what, "message", "detail"); said != nil {
+			what = said
+		}
+	}
+	kind := "upstream_error"
+	marker := strings.ToLower(textOf(code) + " " + textOf(what))
+	switch {
+	case r.Status == http.StatusNotFound && slices.ContainsFunc([]string{"model_not_found", "model not found", "does not exist", "no such model"},
+		func(s string) bool { return strings.Contains(marker, s) }):
+		kind = "model_not_found"
+	case r.Status == http.StatusUnauthorized, r.Status == http.StatusForbidden:
+		kind = "authentication_failed"
+	case r.Status == http.StatusTooManyRequests:
+		kind = "rate_limited"
+	case r.Status >= http.StatusInternalServerError:
+		kind = "server_failed"
+	}
+	provider, key := "openai-compatible", r.Connection.Key
+	if r.Connection.Kind == llm.KindOllama {
+		provider, key = "ollama", ""
+	}
+	data := events.Pairs{"error_type", kind, "status", r.Status, "provider", provider, "base_url", r.Address}
+	if r.Model != "" {
+		data = append(data, "requested_model", r.Model)
+	}
+	if key != "" {
+		data = append(data, "api_key_suffix", "..."+key[max(len(key)-4, 0):])
+	}
+	if code != nil {
+		data = append(data, "upstream_error_code", code)
+	}
+	if what.Truthy() {
+		data = append(data, "upstream_message", what)
+	}
+	return data
+}
+
+// firstTruthy is the first of some members that says anything, nil for none.
+func firstTruthy(d jsondoc.Doc, names ...string) jsondoc.Doc {
+	for _, name := range names {
+		if v := d.Get(name); v.Truthy() {
+			return v
+		}
+	}
+	return nil
+}
+
+// textOf is a text, or the JSON of something else.
+func textOf(d jsondoc.Doc) string {
+	if s, ok := d.AsText(); ok || d == nil {
+		return s
+	}
+	return d.String()
 }
 
 // refreshConnections is the sink that has live connections follow what changes who may do what: whoever may no longer read a

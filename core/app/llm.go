@@ -20,6 +20,7 @@ func (a *App) openLLM() error {
 		return &SettingError{Err: err}
 	}
 	a.clientTLS = o.TLS
+	o.Refused = a.providerRefused
 	o.Transport = a.Obs.Tracer.Transport
 	var observer llm.Observer
 	if a.Obs.Metrics != nil {

@@ -43,10 +43,10 @@ func (m *Module) send(c *web.Call, p llm.Connected, out call) (web.Done, error) 
 		if ctxErr := c.Context().Err(); ctxErr != nil {
 			return web.Done{}, ctxErr
 		}
-		return web.Done{}, relay.OllamaFailure(nil, err)
+		return web.Done{}, relay.OllamaFailure(err)
 	}
 	if resp.StatusCode >= 400 {
-		return web.Done{}, relay.OllamaFailure(resp, nil)
+		return web.Done{}, relay.OllamaRefusal(c.Context(), p, out.path, resp, caller)
 	}
 	h := llm.RelayHeader(resp.Header)
 	if out.kind != "" {

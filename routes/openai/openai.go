@@ -288,5 +288,5 @@ func (m *Module) verify(c *web.Call, in verifyIn) (web.Done, error) {
 	if err != nil {
 		return web.Done{}, relay.Unreachable(err)
 	}
-	return web.Done{}, relay.Answer(c, resp)
+	return web.Done{}, relay.Answer(c, nil, "", resp)
 }
