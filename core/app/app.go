@@ -8,6 +8,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -55,7 +56,9 @@ type App struct {
 	// Filters take part in what models are asked; nil for none. They are to be known before openConversation.
 	Filters filter.Set
 	conversation
+	telling
 
+	clientTLS  *tls.Config // of requests to other servers; nil for the system's
 	ready      atomic.Bool
 	parts      []any // what has a Start, Drain or Stop, in the order of the start
 	background sync.WaitGroup
@@ -104,6 +107,9 @@ func Open(ctx context.Context, c Config) (a *App, err error) {
 	if err := a.openLLM(); err != nil {
 		return a, err
 	}
+	if err := a.openEvents(ctx); err != nil {
+		return a, err
+	}
 	a.openPlugins()
 	a.openConversation()
 	if a.Site, err = frontend.New(frontend.Options{DataDir: a.Env.DataDir, BuildDir: a.Env.FrontendDir, StaticDir: a.Env.StaticDir}); err != nil {
@@ -117,7 +123,11 @@ func Open(ctx context.Context, c Config) (a *App, err error) {
 		a.parts = append(a.parts, a.Plugins)
 		a.openControl()
 	}
-	return a, a.start()
+	if err := a.start(); err != nil {
+		return a, err
+	}
+	a.Events.Publish(ctx, events.Event{Name: "system.startup.completed", Source: "system"})
+	return a, nil
 }
 
 func (a *App) openObs() (err error) {
@@ -168,7 +178,7 @@ func (a *App) openStore(ctx context.Context) error {
 }
 
 func (a *App) openIdentity(ctx context.Context) (err error) {
-	a.Events = &events.Bus{}
+	a.Events = events.NewBus(a.Env.InstanceID)
 	a.Users = users.New(a.DB)
 	a.Users.SetActiveInterval(a.Env.ActiveInterval)
 	a.Access = access.New(a.DB, a.Settings)

@@ -19,6 +19,8 @@ func (a *App) openLLM() error {
 	if err != nil {
 		return &SettingError{Err: err}
 	}
+	a.clientTLS = o.TLS
+	o.Refused = a.providerRefused
 	o.Transport = a.Obs.Tracer.Transport
 	var observer llm.Observer
 	if a.Obs.Metrics != nil {

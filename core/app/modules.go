@@ -15,6 +15,7 @@ import (
 	"github.com/galleychat/galley/routes/folders"
 	"github.com/galleychat/galley/routes/groups"
 	"github.com/galleychat/galley/routes/models"
+	"github.com/galleychat/galley/routes/notifications"
 	"github.com/galleychat/galley/routes/ollama"
 	"github.com/galleychat/galley/routes/openai"
 	"github.com/galleychat/galley/routes/pipelines"
@@ -34,7 +35,7 @@ type mounted struct {
 }
 
 // built are the tags of the API that modules serve, and single paths of others; package quiet answers for the rest.
-var built = []string{"auths", "users", "groups", "chats", "folders", "models", "openai", "ollama", "tasks", "configs", "files", "search", "pipelines", "prompts", "/tools/"}
+var built = []string{"auths", "users", "groups", "chats", "folders", "models", "openai", "ollama", "tasks", "configs", "files", "search", "pipelines", "prompts", "notifications", "/tools/"}
 
 // modules makes all modules of the API. A module that is a Starter, Runner, Drainer or Stopper takes part in the life of
 // the process; other parts that do are appended to a.parts here.
@@ -45,37 +46,39 @@ func (a *App) modules() ([]mounted, error) {
 		return nil, err
 	}
 	uploaded := files.New(files.Deps{
-		Files: a.Files, Access: a.FileAccess, Folder: a.Uploads, Users: a.Users, Settings: a.Settings, AdminsSeeAll: a.Env.BypassAdminAccess, Log: a.Log,
+		Files: a.Files, Access: a.FileAccess, Folder: a.Uploads, Users: a.Users, Settings: a.Settings, AdminsSeeAll: a.Env.BypassAdminAccess, Events: a.Events, Log: a.Log,
 	})
 	list := []mounted{
 		{"", &probes{app: a}},
 		{"", appRoutes.New(appRoutes.Deps{
 			Turns: a.Turns, TurnStore: a.turnStore(), Chats: a.Chats, Models: a.Models, Providers: a.LLM, Access: a.Access, Users: a.Users,
-			Settings: a.Settings, Env: a.Env, Presence: a.Presence, Realtime: a.Realtime, Filters: a.Filters, Log: a.Log, FeaturesOff: unbuilt.Off(built...),
+			Settings: a.Settings, Env: a.Env, Presence: a.Presence, Realtime: a.Realtime, Filters: a.Filters, Events: a.Events, Webhooks: a.Webhooks,
+			Log: a.Log, FeaturesOff: unbuilt.Off(built...),
 		})},
 		{v1 + "auths", auths.New(auths.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Events: a.Events, Log: a.Log})},
-		{v1 + "users", users.New(users.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Static: a.Site})},
-		{v1 + "groups", groups.New(groups.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env})},
+		{v1 + "users", users.New(users.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Static: a.Site, Events: a.Events})},
+		{v1 + "groups", groups.New(groups.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Events: a.Events})},
 		{v1 + "chats", chats.New(chats.Deps{
 			Store: a.Chats, Access: a.ChatAccess, Grants: a.Access, Folders: a.Folders, FolderRules: a.FolderRules, Users: a.Users, Settings: a.Settings,
-			AdminExport: a.Env.AdminExport, Realtime: a.Realtime, Tasks: chatTasks{a.Turns}, Completer: completer{a}, Render: a.Prompts.Server, AccessChanged: a.chatAccessChanged,
+			AdminExport: a.Env.AdminExport, Realtime: a.Realtime, Tasks: chatTasks{a.Turns}, Completer: completer{a}, Render: a.Prompts.Server, Events: a.Events, AccessChanged: a.chatAccessChanged,
 		})},
 		{v1 + "folders", folders.New(folders.Deps{
-			Folders: a.Folders, Access: a.Access, Chats: a.Chats, Users: a.Users, Files: a.FileAccess, Settings: a.Settings, Active: a.Turns.Active,
+			Folders: a.Folders, Access: a.Access, Chats: a.Chats, Users: a.Users, Files: a.FileAccess, Settings: a.Settings, Active: a.Turns.Active, Events: a.Events,
 		})},
-		{v1 + "models", models.New(models.Deps{DB: a.DB, Catalog: a.Models, Access: a.Access, Settings: a.Settings, Env: a.Env, Files: modelFiles{a, a.Uploads}})},
-		{"/openai", openai.New(openai.Deps{Registry: a.LLM, Catalog: a.Models, Access: a.Access, Settings: a.Settings, Env: a.Env, Prompts: a.Prompts, Filters: a.Filters})},
-		{"/ollama", ollama.New(ollama.Deps{Registry: a.LLM, Catalog: a.Models, Settings: a.Settings, Env: a.Env, Prompts: a.Prompts, Filters: a.Filters})},
-		{v1 + "pipelines", pipelines.New(pipelines.Deps{Registry: a.LLM, Settings: a.Settings, Local: a.pipelinesOfPlugins(), Log: a.Log})},
+		{v1 + "models", models.New(models.Deps{DB: a.DB, Catalog: a.Models, Access: a.Access, Settings: a.Settings, Env: a.Env, Files: modelFiles{a, a.Uploads}, Events: a.Events})},
+		{"/openai", openai.New(openai.Deps{Registry: a.LLM, Catalog: a.Models, Access: a.Access, Settings: a.Settings, Env: a.Env, Prompts: a.Prompts, Filters: a.Filters, Events: a.Events})},
+		{"/ollama", ollama.New(ollama.Deps{Registry: a.LLM, Catalog: a.Models, Settings: a.Settings, Env: a.Env, Prompts: a.Prompts, Filters: a.Filters, Events: a.Events})},
+		{v1 + "pipelines", pipelines.New(pipelines.Deps{Registry: a.LLM, Settings: a.Settings, Local: a.pipelinesOfPlugins(), Events: a.Events, Log: a.Log})},
 		{v1 + "prompts", prompts.New(prompts.Deps{DB: a.DB, Access: a.Access, Env: a.Env, Events: a.Events})},
 		{v1 + "search", search.New(search.Deps{Store: found.New(a.DB, a.Chats), Grants: a.Access, Settings: a.Settings})},
 		{v1 + "files", uploaded},
 		{v1 + "retrieval", uploaded.Retrieval()},
 		{v1 + "configs", configs.New(configs.Deps{
-			DB: a.DB, Users: a.Users, Settings: a.Settings, Env: a.Env, Headers: a.LLM.Client().Headers(),
+			DB: a.DB, Users: a.Users, Settings: a.Settings, Env: a.Env, Headers: a.LLM.Client().Headers(), Events: a.Events,
 			Revoked: func(_ context.Context, ids []string) { a.Sessions.Disconnect(ids...) },
 		})},
-		{v1 + "evaluations", evaluations.New(evaluations.Deps{Settings: a.Settings})},
+		{v1 + "notifications", notifications.New(notifications.Deps{Notifications: a.Notifications, Access: a.Access, Settings: a.Settings})},
+		{v1 + "evaluations", evaluations.New(evaluations.Deps{Settings: a.Settings, Events: a.Events})},
 		{v1 + "tasks", tasks.New(tasks.Deps{Tasks: a.Tasks, Settings: a.Settings})},
 		{v1 + "tools", tools.New(tools.Deps{Sources: []tools.ToolSource{pluginTools{a}}, Env: a.Env, Log: a.Log})},
 		{v1[:len(v1)-1], unbuilt.New(unbuilt.Deps{Settings: a.Settings, Built: built})},
@@ -84,11 +87,4 @@ func (a *App) modules() ([]mounted, error) {
 		list = append(list, mounted{pluginsPrefix, plugins.New(plugins.Deps{Plugins: a.Plugins, Upload: a.Env.PluginsUpload})})
 	}
 	return list, nil
-}
-
-// chatAccessChanged has those leave a chat's room who may no longer read it.
-func (a *App) chatAccessChanged(ctx context.Context, chatID string) {
-	if err := a.Presence.ChatAccessChanged(ctx, chatID); err != nil {
-		a.Log.WarnContext(ctx, "readers of a chat were not checked", "chat", chatID, "error", err)
-	}
 }

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/galleychat/galley/core/events"
 )
 
 // Limits of the HTTP server. There is no write timeout: answers of models take as long as they take, and routes set
@@ -70,6 +72,7 @@ const lastStep = time.Second
 func (a *App) shutdown(srv *http.Server, abort context.CancelFunc) error {
 	a.ready.Store(false)
 	a.Log.Info("stopping", "grace", a.Config.Grace)
+	a.Events.Publish(context.Background(), events.Event{Name: "system.shutdown.started", Source: "system"})
 	begin := time.Now()
 	grace, cancel := context.WithTimeout(context.Background(), max(a.Config.Grace-lastStep, 0))
 	defer cancel()
@@ -96,6 +99,10 @@ func (a *App) shutdown(srv *http.Server, abort context.CancelFunc) error {
 		a.Log.Warn("requests given up at the end of the grace period")
 		abort()
 		_ = srv.Close()
+	}
+	a.Events.Publish(context.Background(), events.Event{Name: "system.shutdown.completed", Source: "system"})
+	if err := a.Sender.Drain(last); err != nil {
+		a.Log.Warn("messages given up at the end of the grace period", "error", err)
 	}
 	err := a.Close(context.Background())
 	a.Log.Info("stopped", "took", time.Since(begin).Round(time.Millisecond))

@@ -31,6 +31,8 @@ type ClientOptions struct {
 	TLS            *tls.Config   // nil: system roots (AIOHTTP_CLIENT_SESSION_SSL, AIOHTTP_CLIENT_SSL_CERT_FILE)
 	Headers        HeaderOptions
 
+	// Refused, if set, is told of requests for a model that a provider answered with an error. It must be quick.
+	Refused func(ctx context.Context, r Refusal)
 	// Transport, if set, is given the shared transport and returns what to use, e.g. one that traces.
 	Transport func(http.RoundTripper) http.RoundTripper
 }

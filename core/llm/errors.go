@@ -41,6 +41,7 @@ type UpstreamError struct {
 	RetryAfter   string // Retry-After header of the provider, "" if none
 	RetryAfterMS string // Retry-After-Ms header, "" if none
 	Upstream     []byte // the provider's own body, before any rewriting; nil if it was not reached
+	UpstreamType string // its media type
 	Err          error  // transport error, nil if the provider answered
 }
 
@@ -101,7 +102,7 @@ func (e *UpstreamError) Message() string {
 // in which case text is wrapped in an OpenAI error object.
 func NewUpstreamError(status int, h http.Header, body []byte, sse bool) *UpstreamError {
 	e := &UpstreamError{
-		Status: status, Upstream: body, Body: body, ContentType: "application/json",
+		Status: status, Upstream: body, UpstreamType: h.Get("Content-Type"), Body: body, ContentType: "application/json",
 		RetryAfter: h.Get("Retry-After"), RetryAfterMS: h.Get("Retry-After-Ms"),
 	}
 	v := jsontext.Value(bytes.TrimSpace(body))

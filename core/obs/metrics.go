@@ -45,6 +45,7 @@ type Metrics struct {
 
 	turnsInFlight  prometheus.Gauge
 	turns          prometheus.Counter
+	webhooks       *prometheus.CounterVec
 	sockets        atomic.Pointer[func() int]
 	augment        atomic.Pointer[func([]*dto.MetricFamily) []*dto.MetricFamily]
 	exportFailures *prometheus.CounterVec
@@ -69,6 +70,11 @@ func newMetrics(maxModels int, version, revision string) *Metrics {
 	}, append(route, "owner"))
 	m.turnsInFlight = gauge("galley_turns_in_flight", "Chat turns being worked on.")
 	m.turns = prometheus.NewCounter(prometheus.CounterOpts{Name: "galley_turns_total", Help: "Chat turns started."})
+	m.webhooks = counterVec("galley_webhook_messages_total",
+		"Messages to webhooks of administrators and users, by what became of them (delivered, failed, dropped).", "outcome")
+	for _, outcome := range []string{"delivered", "failed", "dropped"} {
+		m.webhooks.WithLabelValues(outcome)
+	}
 	m.exportFailures = counterVec("galley_telemetry_export_failures_total",
 		"Failed OTLP exports, by signal (traces, metrics).", "signal")
 	for _, signal := range []string{signalTraces, signalMetrics} {
@@ -83,7 +89,7 @@ func newMetrics(maxModels int, version, revision string) *Metrics {
 	}, m.socketCount)
 
 	m.reg.MustRegister(m.httpRequests, m.httpDuration, m.httpInFlight, m.requestBytes, m.responseBytes, m.routeInfo,
-		m.turnsInFlight, m.turns, m.exportFailures, build, sockets,
+		m.turnsInFlight, m.turns, m.webhooks, m.exportFailures, build, sockets,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.llm.init(m.reg, maxModels)
 	return m
@@ -210,6 +216,14 @@ func (m *Metrics) TurnStarted() {
 func (m *Metrics) TurnDone() {
 	if m != nil {
 		m.turnsInFlight.Dec()
+	}
+}
+
+// WebhookMessage counts a message to a webhook by what became of it: delivered,
+// failed or dropped.
+func (m *Metrics) WebhookMessage(outcome string) {
+	if m != nil {
+		m.webhooks.WithLabelValues(outcome).Inc()
 	}
 }
 

@@ -13,12 +13,15 @@ import (
 	"github.com/galleychat/galley/core/web"
 )
 
-// OllamaFailure is the error for an Ollama server that refused (it closes the answer) or, with resp nil, was not reached.
-func OllamaFailure(resp *http.Response, err error) *web.Error {
-	if resp == nil {
-		return web.Because(http.StatusInternalServerError, "Ollama: "+reason(err), err)
-	}
+// OllamaFailure is the error for an Ollama server that was not reached.
+func OllamaFailure(err error) *web.Error {
+	return web.Because(http.StatusInternalServerError, "Ollama: "+reason(err), err)
+}
+
+// OllamaRefusal is the error for an Ollama server that refused a request to a path. It closes the answer.
+func OllamaRefusal(ctx context.Context, p llm.Connected, path string, resp *http.Response, caller *llm.Caller) *web.Error {
 	u := ollama.Failure(resp)
+	llm.Refused(ctx, p, ollama.Refusal(p.Connection(), path, u, caller))
 	e := web.Because(u.Status, jsondoc.Doc(u.Body).Get("detail"), u)
 	e.Header = u.Header()
 	return e
@@ -44,14 +47,14 @@ func reason(err error) string {
 func Ask(ctx context.Context, p llm.Connected, method, path string, body []byte, caller *llm.Caller) (jsondoc.Doc, error) {
 	resp, err := p.Do(ctx, method, path, body, false, caller)
 	if err != nil {
-		return nil, either(ctx.Err(), OllamaFailure(nil, err))
+		return nil, either(ctx.Err(), OllamaFailure(err))
 	}
 	if resp.StatusCode >= 400 {
-		return nil, OllamaFailure(resp, nil)
+		return nil, OllamaRefusal(ctx, p, path, resp, caller)
 	}
 	raw, err := llm.ReadBody(resp)
 	if err != nil {
-		return nil, either(ctx.Err(), OllamaFailure(nil, err))
+		return nil, either(ctx.Err(), OllamaFailure(err))
 	}
 	doc, bad := jsondoc.Check(raw)
 	if bad != nil || !llm.IsJSONType(resp.Header.Get("Content-Type")) {

@@ -32,11 +32,13 @@ func IsStream(resp *http.Response) bool {
 }
 
 // Answer passes a provider's answer on: a stream as it comes, JSON as it is, errors with their status, any other text as
-// a JSON string. It closes the answer.
-func Answer(c *web.Call, resp *http.Response) error { return FilteredAnswer(c, resp, nil, nil) }
+// a JSON string. It closes the answer. p has sent it, to a request for a model; nil where an error is of no interest.
+func Answer(c *web.Call, p llm.Connected, model string, resp *http.Response) error {
+	return FilteredAnswer(c, p, model, resp, nil, nil)
+}
 
 // FilteredAnswer is Answer for one to a chat completion request that has filters; f may be nil.
-func FilteredAnswer(c *web.Call, resp *http.Response, f *filter.Filters, request jsondoc.Doc) error {
+func FilteredAnswer(c *web.Call, p llm.Connected, model string, resp *http.Response, f *filter.Filters, request jsondoc.Doc) error {
 	if IsStream(resp) {
 		return Response(c, f.Response(c.Context(), request, llm.NewRawStream(resp.StatusCode, llm.RelayHeader(resp.Header), resp.Body)))
 	}
@@ -45,6 +47,7 @@ func FilteredAnswer(c *web.Call, resp *http.Response, f *filter.Filters, request
 		return web.Because(resp.StatusCode, llm.ServerConnectionError, err)
 	}
 	if resp.StatusCode >= 400 {
+		llm.Refused(c.Context(), p, llm.Refusal{Model: model, Status: resp.StatusCode, Body: body, Type: resp.Header.Get("Content-Type"), Caller: models.CallerOf(c.Principal)})
 		return Upstream(c, llm.NewUpstreamError(resp.StatusCode, resp.Header, body, false))
 	}
 	return Response(c, f.Response(c.Context(), request, llm.NewBody(http.StatusOK, llm.RelayHeader(resp.Header), body)))

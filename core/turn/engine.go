@@ -12,6 +12,7 @@ import (
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
@@ -36,6 +37,7 @@ type Deps struct {
 	Toolbox  Toolbox
 	Realtime Realtime
 	Filters  filter.Set // may be nil
+	Events   *events.Bus
 	Settings *config.Settings
 	Env      *config.Env
 	Log      *slog.Logger
@@ -256,6 +258,7 @@ func (e *Engine) failed(t *Turn, err error) {
 		}
 	}
 	t.em.emit("chat:message:error", jsondoc.Object("error", failure).Set(jsondoc.Doc("true"), "done"))
+	e.publishEnd(context.Background(), t, "", nil, text)
 }
 
 // storeTimeout is how long storing the end of a turn may take when its request has gone.

@@ -181,6 +181,7 @@ func (e *Engine) finish(ctx context.Context, t *Turn, output, usage, failed json
 	if err != nil {
 		return err
 	}
+	e.publishEnd(ctx, t, title, output, "")
 	var b jsondoc.Builder
 	b.Raw("done", jsondoc.Doc("true"))
 	b.Raw("output", output)
@@ -252,6 +253,7 @@ func (e *Engine) wholeAnswer(ctx context.Context, t *Turn, body jsondoc.Doc) (js
 	if err != nil {
 		return nil, err
 	}
+	e.publishEnd(ctx, t, title, output, "")
 	done := jsondoc.Doc("{}")
 	if continuing {
 		done = body

@@ -241,6 +241,7 @@ func (e *Engine) beginNew(ctx context.Context, t *Turn) error {
 	}
 	t.chat = &Chat{ID: t.chatID, UserID: t.p.ID, FolderID: t.folderID, Variables: t.chatVariables}
 	newEmitter(e.Realtime, t.p.ID, t.chatID, t.userMessageID, t.session).own("chat:list", t.listData())
+	e.publishNew(ctx, t)
 	return e.noteFiles(ctx, t)
 }
 
@@ -355,6 +356,7 @@ func (e *Engine) beginKnown(ctx context.Context, t *Turn) error {
 		em.others("chat:messages", withoutMeta(written))
 	}
 	newEmitter(e.Realtime, t.p.ID, t.chatID, t.userMessageID, t.session).own("chat:list", t.listData())
+	e.publishBegun(ctx, t, written.Get("messages"))
 	return e.noteFiles(ctx, t)
 }
 

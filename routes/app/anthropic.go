@@ -30,6 +30,8 @@ type native struct {
 	conn   llm.Connection
 	header http.Header
 	body   jsondoc.Doc
+	model  string // as the caller asked for it
+	caller *llm.Caller
 }
 
 // messages answers a request of Anthropic's Messages API with any model: by a connection that speaks it, else in terms
@@ -157,7 +159,7 @@ func (m *Module) nativeOf(c *web.Call, body jsondoc.Doc, caller *llm.Caller) (na
 }
 
 func (m *Module) nativeTo(ctx context.Context, t llm.Target, body jsondoc.Doc, caller *llm.Caller) native {
-	n := native{conn: connectionOf(t), body: body.Set(jsondoc.Text(t.Upstream), "model")}
+	n := native{conn: connectionOf(t), body: body.Set(jsondoc.Text(t.Upstream), "model"), model: body.Text("model"), caller: caller}
 	n.header = m.Providers.Client().Headers().Build(ctx, &n.conn, caller)
 	if isAnthropic(n.conn.URL) {
 		setDefault(n.header, "Anthropic-Version", anthropicVersion)
@@ -260,6 +262,7 @@ func (m *Module) count(ctx context.Context, n native) (int64, error) {
 	}
 	answer := jsondoc.Doc(llm.NewBody(resp.StatusCode, resp.Header, body).JSON())
 	if resp.StatusCode >= http.StatusBadRequest {
+		m.Providers.Client().Refused(ctx, llm.Refusal{Connection: n.conn, Model: n.model, Status: resp.StatusCode, Body: body, Type: resp.Header.Get("Content-Type"), Caller: n.caller})
 		return 0, web.Fail(resp.StatusCode, answer)
 	}
 	tokens := answer.Get("input_tokens")

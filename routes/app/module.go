@@ -6,11 +6,11 @@ package app
 import (
 	"context"
 	"log/slog"
-	"sync"
 
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
@@ -64,8 +64,10 @@ type Deps struct {
 	Env       *config.Env
 	Presence  Presence
 	Realtime  turn.Realtime
-	Filters   filter.Set   // may be nil; of the requests that are no turns
-	Log       *slog.Logger // nil: slog.Default
+	Filters   filter.Set // may be nil; of the requests that are no turns
+	Events    *events.Bus
+	Webhooks  *events.Webhooks // administrators'
+	Log       *slog.Logger     // nil: slog.Default
 
 	// FeaturesOff are the features of GET /api/config that are reported as off whatever the settings say.
 	FeaturesOff []string
@@ -80,7 +82,6 @@ type Module struct {
 	config   configs
 	defaults groupDefaults
 	counting counting
-	webhooks sync.Mutex // held while the list of webhooks is changed
 }
 
 // New makes the module.

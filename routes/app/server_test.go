@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/galleychat/galley/core/auth/session/sessiontest"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/llm/ollama"
@@ -189,7 +190,7 @@ func newServer(t testing.TB, vars ...string) *server {
 		_ = turns.Drain(ctx)
 	})
 	s.module = New(Deps{Turns: turns, TurnStore: kept, Chats: s.chats, Models: s.models, Providers: registry, Access: s.Access, Users: s.Users,
-		Settings: s.Settings, Env: s.Env, Presence: s.sessions, Realtime: s.sockets, Log: s.Log, FeaturesOff: []string{"enable_notes"}})
+		Settings: s.Settings, Env: s.Env, Presence: s.sessions, Realtime: s.sockets, Webhooks: events.NewWebhooks(s.Settings), Log: s.Log, FeaturesOff: []string{"enable_notes"}})
 	s.Router.Mount("", s.module)
 	s.Router.Finish()
 	return s

@@ -1,135 +1,21 @@
 package app
 
 import (
-	"fmt"
+	"errors"
 	"net/http"
-	"slices"
 	"strings"
-	"time"
 
-	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
-	"github.com/galleychat/galley/core/store"
+	"github.com/galleychat/galley/core/outbound"
 	"github.com/galleychat/galley/core/web"
 )
 
-// The settings of webhooks. The webhook with the id defaultWebhook stands for the single one of older versions.
-const (
-	webhooksKey    = "events.webhooks"
-	webhookURLKey  = "webhook_url"
-	defaultWebhook = "default"
-)
+func (m *Module) events(*web.Call, web.None) (jsondoc.Doc, error) { return events.Catalog, nil }
 
-// webhook is an address that is told of events. Times are Unix seconds.
-type webhook struct {
-	ID        string    `json:"id"`
-	Name      string    `json:"name"`
-	URL       string    `json:"url"`
-	Enabled   bool      `json:"enabled"`
-	Events    []string  `json:"events"`  // names, "chat.*", or "*"
-	Targets   *[]target `json:"targets"` // whose events; nil is everybody's
-	CreatedAt int64     `json:"created_at"`
-	UpdatedAt int64     `json:"updated_at"`
+func (m *Module) listWebhooks(*web.Call, web.None) ([]events.Webhook, error) {
+	return m.Webhooks.List(), nil
 }
-
-type target struct {
-	Type string `json:"type"` // user or group
-	ID   string `json:"id"`
-}
-
-// storedWebhooks reads the setting; what is malformed in it is left out.
-func (m *Module) storedWebhooks() []webhook {
-	out := []webhook{}
-	jsondoc.Doc(m.Settings.Snapshot().Raw(webhooksKey)).Items(func(_ int, d jsondoc.Doc) bool {
-		w := webhook{ID: d.Text("id"), Name: d.Text("name"), URL: d.Text("url"), Events: d.Get("events").Texts(), Targets: targetsOf(d.Get("targets"))}
-		enabled := d.Get("enabled")
-		w.Enabled = enabled == nil || enabled.Truthy()
-		w.CreatedAt, _ = d.Int("created_at")
-		w.UpdatedAt, _ = d.Int("updated_at")
-		if d.Kind() == '{' && w.normalize() == nil {
-			out = append(out, w)
-		}
-		return true
-	})
-	return out
-}
-
-func targetsOf(d jsondoc.Doc) *[]target {
-	if d.IsNull() {
-		return nil
-	}
-	list := []target{}
-	d.Items(func(_ int, t jsondoc.Doc) bool {
-		list = append(list, target{t.Text("type"), t.Text("id")})
-		return true
-	})
-	return &list
-}
-
-// normalize fills in what is left out; the error's text is for the client.
-func (w *webhook) normalize() error {
-	if w.ID == "" {
-		w.ID = store.NewID()
-	}
-	if w.Name == "" {
-		w.Name = "Webhook"
-		if w.ID == defaultWebhook {
-			w.Name = "Default webhook"
-		}
-	}
-	w.URL = strings.TrimSpace(w.URL)
-	now := time.Now().Unix()
-	if w.CreatedAt == 0 {
-		w.CreatedAt = now
-	}
-	if w.UpdatedAt == 0 {
-		w.UpdatedAt = now
-	}
-	if err := w.normalizeEvents(); err != nil {
-		return err
-	}
-	if w.Targets == nil {
-		return nil
-	}
-	list := []target{}
-	for _, t := range *w.Targets {
-		t = target{strings.TrimSpace(t.Type), strings.TrimSpace(t.ID)}
-		if t.Type != "user" && t.Type != "group" || t.ID == "" {
-			return fmt.Errorf("Invalid target") //nolint:staticcheck // the text is what clients see
-		}
-		if !slices.Contains(list, t) {
-			list = append(list, t)
-		}
-	}
-	w.Targets = &list
-	return nil
-}
-
-func (w *webhook) normalizeEvents() error {
-	var events []string
-	for _, e := range w.Events {
-		if e = strings.TrimSpace(e); e != "" {
-			events = append(events, e)
-		}
-	}
-	if events == nil {
-		events = []string{"*"}
-	}
-	for _, e := range events {
-		prefix, pattern := strings.CutSuffix(e, ".*")
-		switch {
-		case e == "*":
-		case pattern && (prefix == "" || !slices.ContainsFunc(eventNames, func(name string) bool { return strings.HasPrefix(name, prefix+".") })):
-			return fmt.Errorf("Invalid event pattern: %s", e) //nolint:staticcheck // the text is what clients see
-		case !pattern && !slices.Contains(eventNames, e):
-			return fmt.Errorf("Invalid event: %s", e) //nolint:staticcheck // the text is what clients see
-		}
-	}
-	w.Events = events
-	return nil
-}
-
-func (m *Module) listWebhooks(*web.Call, web.None) ([]webhook, error) { return m.storedWebhooks(), nil }
 
 // webhookFields are the members that creating and changing a webhook share.
 type webhookFields struct {
@@ -138,24 +24,53 @@ type webhookFields struct {
 	Targets web.Opt[[]map[string]string] `json:"targets"`
 }
 
-func (f *webhookFields) fill(w *webhook) {
+func (f *webhookFields) fill(h *events.Webhook) {
 	if f.Name.Set {
-		w.Name = f.Name.V
+		h.Name = f.Name.V
 	}
 	if f.Events.Set {
-		w.Events = f.Events.V
+		h.Events = f.Events.V
 	}
 	if !f.Targets.Set {
 		return
 	}
-	w.Targets = nil
+	h.Targets = nil
 	if !f.Targets.Null {
-		list := make([]target, len(f.Targets.V))
+		list := make([]events.Target, len(f.Targets.V))
 		for i, t := range f.Targets.V {
-			list[i] = target{t["type"], t["id"]}
+			list[i] = events.Target{Type: t["type"], ID: t["id"]}
 		}
-		w.Targets = &list
+		h.Targets = &list
 	}
+}
+
+// checkWebhook refuses addresses that this server is not to call.
+func (m *Module) checkWebhook(c *web.Call, h *events.Webhook) error {
+	url := strings.TrimSpace(h.URL)
+	if url == "" {
+		return nil
+	}
+	if err := outbound.FromEnv(m.Env).Check(c.Context(), url); err != nil {
+		return web.Because(http.StatusBadRequest, outbound.TextInvalid, err)
+	}
+	return nil
+}
+
+// webhookError gives what is wrong with a webhook its status.
+func webhookError(err error) error {
+	var invalid events.InvalidError
+	switch {
+	case errors.As(err, &invalid):
+		return web.Fail(http.StatusBadRequest, invalid.Error())
+	case errors.Is(err, events.ErrNoWebhook):
+		return web.Fail(http.StatusNotFound, err.Error())
+	}
+	return err
+}
+
+func (m *Module) webhookChanged(c *web.Call, id, action string, more ...any) {
+	m.Events.Publish(c.Context(), events.Event{Name: "config.webhook.updated", Actor: c.Principal.User, SubjectType: "config", SubjectID: id,
+		Data: append(events.Pairs{"action", action}, more...)})
 }
 
 type createWebhookIn struct {
@@ -166,12 +81,17 @@ type createWebhookIn struct {
 	}
 }
 
-func (m *Module) createWebhook(c *web.Call, in createWebhookIn) (webhook, error) {
-	w := webhook{URL: in.Body.URL, Enabled: in.Body.Enabled}
-	in.Body.fill(&w)
-	m.webhooks.Lock()
-	defer m.webhooks.Unlock()
-	return m.storeWebhook(c, m.storedWebhooks(), w)
+func (m *Module) createWebhook(c *web.Call, in createWebhookIn) (events.Webhook, error) {
+	h := events.Webhook{URL: in.Body.URL, Enabled: in.Body.Enabled}
+	in.Body.fill(&h)
+	if err := m.checkWebhook(c, &h); err != nil {
+		return h, err
+	}
+	h, err := m.Webhooks.Put(c.Context(), h)
+	if err == nil {
+		m.webhookChanged(c, h.ID, "created", "enabled", h.Enabled, "events", h.Events, "targets", h.Targets)
+	}
+	return h, webhookError(err)
 }
 
 type updateWebhookIn struct {
@@ -184,42 +104,21 @@ type updateWebhookIn struct {
 }
 
 // updateWebhook changes what was sent; null sets back.
-func (m *Module) updateWebhook(c *web.Call, in updateWebhookIn) (webhook, error) {
-	m.webhooks.Lock()
-	defer m.webhooks.Unlock()
-	list := m.storedWebhooks()
-	i := slices.IndexFunc(list, func(w webhook) bool { return w.ID == in.ID })
-	if i < 0 {
-		return webhook{}, web.Fail(http.StatusNotFound, "Webhook not found")
-	}
-	w := list[i]
-	in.Body.fill(&w)
-	if in.Body.URL.Set {
-		w.URL = in.Body.URL.V
-	}
-	if in.Body.Enabled.Set {
-		w.Enabled = in.Body.Enabled.V
-	}
-	return m.storeWebhook(c, list, w)
-}
-
-// storeWebhook checks a webhook and puts it into the list, in the place of the one with its id.
-func (m *Module) storeWebhook(c *web.Call, list []webhook, w webhook) (webhook, error) {
-	if url := strings.TrimSpace(w.URL); url != "" {
-		if err := checkURL(c.Context(), url, m.Env); err != nil {
-			return w, web.Because(http.StatusBadRequest, textInvalidURL, err)
+func (m *Module) updateWebhook(c *web.Call, in updateWebhookIn) (events.Webhook, error) {
+	h, err := m.Webhooks.Edit(c.Context(), in.ID, func(h *events.Webhook) error {
+		in.Body.fill(h)
+		if in.Body.URL.Set {
+			h.URL = in.Body.URL.V
 		}
+		if in.Body.Enabled.Set {
+			h.Enabled = in.Body.Enabled.V
+		}
+		return m.checkWebhook(c, h)
+	})
+	if err == nil {
+		m.webhookChanged(c, h.ID, "updated", "enabled", h.Enabled, "events", h.Events, "targets", h.Targets)
 	}
-	w.UpdatedAt = 0
-	if err := w.normalize(); err != nil {
-		return w, web.Fail(http.StatusBadRequest, err.Error())
-	}
-	if i := slices.IndexFunc(list, func(o webhook) bool { return o.ID == w.ID }); i >= 0 {
-		list[i] = w
-	} else {
-		list = append(list, w)
-	}
-	return w, m.Settings.Set(c.Context(), config.Changes{webhooksKey: list})
+	return h, webhookError(err)
 }
 
 type webhookIn struct {
@@ -227,16 +126,9 @@ type webhookIn struct {
 }
 
 func (m *Module) deleteWebhook(c *web.Call, in webhookIn) (jsondoc.Doc, error) {
-	m.webhooks.Lock()
-	defer m.webhooks.Unlock()
-	list := m.storedWebhooks()
-	rest := slices.DeleteFunc(slices.Clone(list), func(w webhook) bool { return w.ID == in.ID })
-	if len(rest) == len(list) {
-		return nil, web.Fail(http.StatusNotFound, "Webhook not found")
+	if err := m.Webhooks.Delete(c.Context(), in.ID); err != nil {
+		return nil, webhookError(err)
 	}
-	changes := config.Changes{webhooksKey: rest}
-	if in.ID == defaultWebhook {
-		changes[webhookURLKey] = ""
-	}
-	return jsondoc.Doc(`{"status":true}`), m.Settings.Set(c.Context(), changes)
+	m.webhookChanged(c, in.ID, "deleted")
+	return jsondoc.Doc(`{"status":true}`), nil
 }

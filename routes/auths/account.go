@@ -8,6 +8,7 @@ import (
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/users"
@@ -55,9 +56,15 @@ type statusAnswer struct {
 // signOut ends the session of the token that is sent, and has the browser forget all of it. Nobody is refused.
 func (m *Module) signOut(c *web.Call, _ web.None) (*statusAnswer, error) {
 	if token := signOutToken(c.R); token != "" {
-		if _, err := m.Sessions.SignOut(c.Context(), token); err != nil {
+		gone := events.Event{Name: "auth.logout"}
+		id, err := m.Sessions.SignOut(c.Context(), token)
+		if err != nil {
 			return nil, err
 		}
+		if gone.Actor, _ = m.Users.ByID(c.Context(), id); gone.Actor != nil {
+			gone.SubjectType, gone.SubjectID = "user", id
+		}
+		m.Events.Publish(c.Context(), gone)
 	}
 	for _, name := range []string{"token", "owui-session", "oui-session", "oauth_id_token"} {
 		session.DropCookie(c.W, name)
@@ -117,6 +124,7 @@ func (m *Module) add(c *web.Call, in addIn) (*addAnswer, error) {
 		return nil, web.Because(http.StatusInternalServerError, "An internal error occurred while adding the user.", err)
 	}
 	m.joinDefaultGroup(ctx, u.ID)
+	m.Events.Publish(ctx, events.Event{Name: "user.created", Actor: c.Principal.User, SubjectID: u.ID, Source: "admin", Data: events.Pairs{"role", u.Role}})
 	out := &addAnswer{Profile: session.ProfileOf(u)}
 	if config.AuthMFAEnable.Get(m.Settings.Snapshot()) {
 		out.ProfileImageURL = *u.ProfileImageURL
@@ -154,6 +162,8 @@ func (m *Module) updateProfile(c *web.Call, in profileIn) (*session.Profile, err
 	if err != nil {
 		return nil, err
 	}
+	m.Events.Publish(c.Context(), events.Event{Name: "user.profile_updated", Actor: c.Principal.User, SubjectID: u.ID,
+		Data: events.Pairs{"updated_fields", []string{"profile_image_url", "name", "bio", "gender", "date_of_birth"}}})
 	out := session.ProfileOf(u)
 	out.ProfileImageURL = *u.ProfileImageURL
 	return &out, nil
@@ -170,6 +180,7 @@ func (m *Module) updateTimezone(c *web.Call, in timezoneIn) (*statusAnswer, erro
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
 	}
+	m.Events.Publish(c.Context(), events.Event{Name: "user.updated", Actor: c.Principal.User, SubjectID: c.UserID(), Data: events.Pairs{"updated_fields", []string{"timezone"}}})
 	return &statusAnswer{Status: true}, nil
 }
 
@@ -208,6 +219,7 @@ func (m *Module) updatePassword(c *web.Call, in passwordIn) (bool, error) {
 		return false, err
 	}
 	m.Sessions.Disconnect(u.ID)
+	m.Events.Publish(ctx, events.Event{Name: "auth.password_changed", Actor: u, SubjectType: "user", SubjectID: u.ID})
 	return true, nil
 }
 
@@ -238,6 +250,7 @@ func (m *Module) makeKey(c *web.Call, _ web.None) (*keyAnswer, error) {
 	if err := m.Users.SetAPIKey(c.Context(), c.UserID(), key); err != nil {
 		return nil, err
 	}
+	m.Events.Publish(c.Context(), events.Event{Name: "auth.api_key.created", Actor: c.Principal.User, SubjectType: "user", SubjectID: c.UserID()})
 	return &keyAnswer{&key}, nil
 }
 
@@ -259,7 +272,11 @@ func (m *Module) deleteKey(c *web.Call, _ web.None) (bool, error) {
 	if err := m.mayHaveKey(c); err != nil {
 		return false, err
 	}
-	return true, m.Users.SetAPIKey(c.Context(), c.UserID(), "")
+	err := m.Users.SetAPIKey(c.Context(), c.UserID(), "")
+	if err == nil {
+		m.Events.Publish(c.Context(), events.Event{Name: "auth.api_key.deleted", Actor: c.Principal.User, SubjectType: "user", SubjectID: c.UserID()})
+	}
+	return err == nil, err
 }
 
 type providerIn struct {
@@ -270,6 +287,9 @@ func (m *Module) deleteOAuth(c *web.Call, in providerIn) (bool, error) {
 	found, err := m.Users.DeleteOAuthSessions(c.Context(), c.UserID(), in.Provider)
 	if err == nil && !found {
 		err = web.Fail(http.StatusNotFound, "No OAuth session found for this provider")
+	}
+	if err == nil {
+		m.Events.Publish(c.Context(), events.Event{Name: "auth.oauth_session.deleted", Actor: c.Principal.User, SubjectType: "user", SubjectID: c.UserID(), Data: events.Pairs{"provider", in.Provider}})
 	}
 	return found, err
 }

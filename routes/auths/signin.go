@@ -9,7 +9,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/users"
 	"github.com/galleychat/galley/core/web"
@@ -56,7 +58,16 @@ func (m *Module) signIn(c *web.Call, in signInIn) (any, error) {
 	if u == nil {
 		return nil, web.Fail(http.StatusBadRequest, textBadCredentials)
 	}
-	return m.Sessions.SignIn(c.Context(), c.W, u, cred, method)
+	return m.begin(c, u, cred, method)
+}
+
+// begin begins a session, or the second step of a sign-in.
+func (m *Module) begin(c *web.Call, u *users.User, cred *users.Credential, method string) (any, error) {
+	out, err := m.Sessions.SignIn(c.Context(), c.W, u, cred, method)
+	if _, ok := out.(*session.Session); ok && err == nil {
+		m.Events.Publish(c.Context(), events.Event{Name: "auth.login", Actor: u, SubjectType: "user", SubjectID: u.ID, Source: method, Data: events.Pairs{"auth_method", method}})
+	}
+	return out, err
 }
 
 // system signs in the one account there is where nobody needs to sign in; the first call makes it.
@@ -70,7 +81,7 @@ func (m *Module) system(ctx context.Context) (*users.User, *users.Credential, er
 		if there {
 			return nil, nil, web.Fail(http.StatusBadRequest, textExisting)
 		}
-		if _, err := m.register(ctx, systemEmail, systemPassword, "User", users.DefaultImage); err != nil && !users.IsTaken(err) {
+		if _, err := m.register(ctx, "system", systemEmail, systemPassword, "User", users.DefaultImage); err != nil && !users.IsTaken(err) {
 			return nil, nil, err
 		}
 	} else if err != nil {
@@ -95,7 +106,7 @@ func (m *Module) trusted(c *web.Call) (*users.User, error) {
 	}
 	u, err := m.Users.ByEmail(ctx, email)
 	if errors.Is(err, store.ErrNotFound) {
-		if _, err := m.register(ctx, email, store.NewID(), name, users.DefaultImage); err != nil && !users.IsTaken(err) {
+		if _, err := m.register(ctx, "trusted_header", email, store.NewID(), name, users.DefaultImage); err != nil && !users.IsTaken(err) {
 			return nil, err
 		}
 		u, err = m.Users.ByEmail(ctx, email)
@@ -121,7 +132,10 @@ func (m *Module) trusted(c *web.Call) (*users.User, error) {
 		role := strings.TrimSpace(strings.ToLower(h.Get(t.Role)))
 		switch {
 		case slices.Contains([]string{users.RoleAdmin, users.RoleUser, users.RolePending}, role) && role != u.Role:
-			return m.Users.Update(ctx, u.ID, users.SetRole(role))
+			if u, err = m.Users.Update(ctx, u.ID, users.SetRole(role)); err == nil {
+				m.Events.Publish(ctx, events.Event{Name: "user.role_updated", Actor: u, SubjectID: u.ID, Source: "trusted_header", Data: events.Pairs{"role", u.Role}})
+			}
+			return u, err
 		case role != "" && role != u.Role:
 			m.Log.WarnContext(ctx, "unknown role in the trusted header", "role", role)
 		}
@@ -139,8 +153,9 @@ func splitList(s string) []string {
 	return out
 }
 
-// register makes an account as a sign-up does: the first is the administrator, and switches sign-up off.
-func (m *Module) register(ctx context.Context, email, password, name, image string) (*users.User, error) {
+// register makes an account as a sign-up does: the first is the administrator, and switches sign-up off. source is where it
+// comes from.
+func (m *Module) register(ctx context.Context, source, email, password, name, image string) (*users.User, error) {
 	hash, err := m.Sessions.Passwords().Hash(ctx, password)
 	if err != nil {
 		return nil, err
@@ -159,6 +174,7 @@ func (m *Module) register(ctx context.Context, email, password, name, image stri
 		return nil, err
 	}
 	m.joinDefaultGroup(ctx, u.ID)
+	m.Events.Publish(ctx, events.Event{Name: "user.created", Actor: u, SubjectID: u.ID, Source: source, Data: events.Pairs{"role", u.Role}})
 	return u, nil
 }
 
@@ -232,14 +248,15 @@ func (m *Module) signUp(c *web.Call, in signUpIn) (any, error) {
 	if err := m.isFree(ctx, f); err != nil {
 		return nil, err
 	}
-	u, err := m.register(ctx, f.Email, f.Password, f.Name, f.image())
+	u, err := m.register(ctx, "api", f.Email, f.Password, f.Name, f.image())
 	if users.IsTaken(err) {
 		return nil, web.Fail(http.StatusBadRequest, textTaken)
 	}
 	if err != nil {
 		return nil, web.Because(http.StatusInternalServerError, "An internal error occurred during signup.", err)
 	}
-	return m.Sessions.SignIn(ctx, c.W, u, nil, "password")
+	m.Events.Publish(ctx, events.Event{Name: "auth.signup", Actor: u, SubjectType: "user", SubjectID: u.ID, Data: events.Pairs{"email", u.Email}})
+	return m.begin(c, u, nil, "password")
 }
 
 // signUpOpen says whether accounts may be made by anybody. The first may be made though sign-up is off, since the first

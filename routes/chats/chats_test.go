@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/auth/session/sessiontest"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
 	chatstore "github.com/galleychat/galley/core/store/chats"
@@ -45,15 +45,17 @@ type server struct {
 	store   *chatstore.Store
 	folders *folderstore.Store
 	tasks   *running
-	events  []string
+	events  []events.Event
 }
 
 func newServer(t *testing.T, db *store.DB) *server {
 	s := &server{Server: sessiontest.New(t, db), t: t, store: chatstore.New(db), folders: folderstore.New(db), tasks: &running{chats: map[string]bool{}}}
 	rules := folderstore.NewAccess(s.folders, s.Access)
+	bus := events.NewBus("")
+	bus.Subscribe(func(_ context.Context, e events.Event) { s.events = append(s.events, e) })
 	s.Router.Mount("/api/v1/chats", chats.New(chats.Deps{Store: s.store, Access: chatstore.NewAccess(s.store, s.Access, rules, true), Grants: s.Access, Folders: s.folders,
 		FolderRules: rules, Users: s.Users, Settings: s.Settings, AdminExport: true, Realtime: s.Realtime, Tasks: s.tasks, Completer: echo{},
-		Publish: func(_ context.Context, _ *auth.Principal, e chats.Event) { s.events = append(s.events, e.Name) }}))
+		Events: bus}))
 	s.Router.Finish()
 	return s
 }

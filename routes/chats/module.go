@@ -9,6 +9,7 @@ import (
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/chats"
@@ -40,14 +41,6 @@ type Completer interface {
 	Known(ctx context.Context, p *auth.Principal, modelID string) (params jsondoc.Doc, ok bool)
 }
 
-// Event is something that happened, for webhooks and plugins.
-type Event struct {
-	Name        string // chat.created, chat.deleted, message.updated, …
-	SubjectID   string
-	SubjectType string // "" takes the kind from the name
-	Data        jsondoc.Doc
-}
-
 // Deps are what the module uses. Fields from Realtime on may be nil.
 type Deps struct {
 	Store       *chats.Store
@@ -63,8 +56,8 @@ type Deps struct {
 	Tasks     Tasks
 	Completer Completer
 	Render    func(ctx context.Context, u *users.User, template string) string // fills the server's variables in prompts
-	Publish   func(ctx context.Context, actor *auth.Principal, e Event)
-	// AccessChanged is told when the readers of a chat change, so that sockets of those who may no longer read it leave.
+	Events    *events.Bus
+	// AccessChanged is told when the grants of a chat change, so that sockets of those who may no longer read it leave.
 	AccessChanged func(ctx context.Context, chatID string)
 }
 
@@ -161,23 +154,16 @@ type idIn struct {
 	ID string `path:"id"`
 }
 
+// publish tells of what the caller did to a chat, a message, or all chats of theirs.
 func (m *Module) publish(c *web.Call, name, subject string, data ...any) {
-	if m.Publish == nil {
-		return
-	}
-	e := Event{Name: name, SubjectID: subject}
+	e := events.Event{Name: name, Actor: c.Principal.User, SubjectID: subject, Data: events.Pairs(data)}
 	switch {
 	case name == "chat.imported":
 		e.SubjectType = "chat.import"
 	case subject == c.UserID():
 		e.SubjectType = "user"
 	}
-	var b jsondoc.Builder
-	for i := 0; i+1 < len(data); i += 2 {
-		b.Add(data[i].(string), data[i+1])
-	}
-	e.Data = b.Done()
-	m.Publish(c.Context(), c.Principal, e)
+	m.Events.Publish(c.Context(), e)
 }
 
 // readsAll says whether the caller is an administrator who may read everybody's chats.

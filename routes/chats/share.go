@@ -182,7 +182,6 @@ func (m *Module) unshare(c *web.Call, in idIn) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	m.accessChanged(c, in.ID)
 	m.publish(c, "chat.unshared", in.ID, "share_id", chat.ShareID)
 	return true, nil
 }
@@ -197,17 +196,8 @@ func (m *Module) unshareAll(c *web.Call, _ web.None) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	for _, id := range ids {
-		m.accessChanged(c, id)
-	}
-	m.publish(c, "chat.unshared", c.UserID(), "count", len(ids), "chat_ids", ids)
+	m.publish(c, "chat.unshared", c.UserID(), "count", len(ids), "chat_ids", append([]string{}, ids...))
 	return true, nil
-}
-
-func (m *Module) accessChanged(c *web.Call, chatID string) {
-	if m.AccessChanged != nil {
-		m.AccessChanged(c.Context(), chatID)
-	}
 }
 
 type sharedItem struct {
@@ -273,7 +263,9 @@ func (m *Module) setShareAccess(c *web.Call, in shareAccessIn) (web.Done, error)
 	if err != nil {
 		return web.Done{}, orElse(err, errNotFound)
 	}
-	m.accessChanged(c, in.ID)
+	if m.AccessChanged != nil {
+		m.AccessChanged(ctx, in.ID)
+	}
 	chat.Doc = chats.Repaired(chat.Doc)
 	return answer(c, chat)
 }

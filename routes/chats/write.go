@@ -94,7 +94,8 @@ func (m *Module) importChats(c *web.Call, in importIn) (web.Done, error) {
 	if err != nil {
 		return web.Done{}, err
 	}
-	var tagIDs, ids []string
+	var tagIDs []string
+	ids := []string{}
 	for _, chat := range made {
 		tagIDs = append(tagIDs, chat.Tags()...)
 		ids = append(ids, chat.ID)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/fernet"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
@@ -29,6 +30,7 @@ type Deps struct {
 	HTTP     *http.Client       // asks tool and terminal servers; nil means http.DefaultClient
 	// Revoked is told of the accounts whose sessions an import ended; nil for nobody.
 	Revoked func(ctx context.Context, userIDs []string)
+	Events  *events.Bus
 }
 
 // Module is the tag configs of the API.
@@ -140,6 +142,11 @@ func (m *Module) form(keys []formKey) jsondoc.Doc {
 	return b.Done()
 }
 
+// publish tells of settings that the caller changed.
+func (m *Module) publish(c *web.Call, name, subject string, data any) {
+	m.Events.Publish(c.Context(), events.Event{Name: name, Actor: c.Principal.User, SubjectType: "config", SubjectID: subject, Data: data})
+}
+
 // set stores a form and answers with it. Members that are not there (omitzero) leave their setting alone.
 func (m *Module) set(ctx context.Context, form any, keys []formKey) (jsondoc.Doc, error) {
 	sent := jsondoc.Open(jsondoc.Of(form))
@@ -165,8 +172,9 @@ var mfaKeys = []string{"auth.mfa.enable", "auth.mfa.allow_oauth_bypass", "auth.m
 
 // importConfig stores values as they come. A change of how people prove who they are ends all sessions.
 func (m *Module) importConfig(c *web.Call, in importIn) (jsondoc.Doc, error) {
-	values := map[string]jsontext.Value{}
+	values, names := map[string]jsontext.Value{}, []string{}
 	in.Body.Config.Doc().Each(func(name string, v jsondoc.Doc) bool {
+		names = append(names, name)
 		values[name] = jsontext.Value(v)
 		return true
 	})
@@ -188,6 +196,7 @@ func (m *Module) importConfig(c *web.Call, in importIn) (jsondoc.Doc, error) {
 		if err := m.Settings.Import(c.Context(), values); err != nil {
 			return nil, err
 		}
+		m.publish(c, "config.imported", "import", events.Pairs{"keys", names})
 		return jsondoc.Doc(m.Settings.Snapshot().Export()), nil
 	}
 	var ended []string
@@ -202,6 +211,7 @@ func (m *Module) importConfig(c *web.Call, in importIn) (jsondoc.Doc, error) {
 		return nil, err
 	}
 	m.Revoked(c.Context(), ended)
+	m.publish(c, "config.imported", "import", events.Pairs{"keys", names})
 	return jsondoc.Doc(m.Settings.Snapshot().Export()), nil
 }
 

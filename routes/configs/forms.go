@@ -6,6 +6,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/web"
 )
@@ -26,7 +27,9 @@ func (m *Module) setConnections(c *web.Call, in connectionsIn) (jsondoc.Doc, err
 	if _, err := m.set(c.Context(), in.Body, keys); err != nil {
 		return nil, err
 	}
-	return m.form(connectionKeys), nil
+	out := m.form(connectionKeys)
+	m.publish(c, "config.connections.updated", "connections", out)
+	return out, nil
 }
 
 type codeIn struct {
@@ -50,7 +53,12 @@ type codeIn struct {
 }
 
 func (m *Module) setCode(c *web.Call, in codeIn) (jsondoc.Doc, error) {
-	return m.set(c.Context(), in.Body, codeKeys)
+	out, err := m.set(c.Context(), in.Body, codeKeys)
+	if err == nil {
+		m.publish(c, "config.code_execution.updated", "code_execution", events.Pairs{"code_execution_enabled", out.Get("ENABLE_CODE_EXECUTION"), "code_execution_engine", out.Get("CODE_EXECUTION_ENGINE"),
+			"code_interpreter_enabled", out.Get("ENABLE_CODE_INTERPRETER"), "code_interpreter_engine", out.Get("CODE_INTERPRETER_ENGINE")})
+	}
+	return out, err
 }
 
 type modelsIn struct {
@@ -64,7 +72,12 @@ type modelsIn struct {
 }
 
 func (m *Module) setModels(c *web.Call, in modelsIn) (jsondoc.Doc, error) {
-	return m.set(c.Context(), in.Body, modelKeys)
+	out, err := m.set(c.Context(), in.Body, modelKeys)
+	if err == nil {
+		m.publish(c, "config.models.updated", "models", events.Pairs{"default_models", out.Get("DEFAULT_MODELS"), "default_pinned_models", out.Get("DEFAULT_PINNED_MODELS"),
+			"model_order_count", out.Get("MODEL_ORDER_LIST").Len()})
+	}
+	return out, err
 }
 
 type subagentsIn struct {
@@ -80,7 +93,11 @@ type subagentsIn struct {
 }
 
 func (m *Module) setSubagents(c *web.Call, in subagentsIn) (jsondoc.Doc, error) {
-	return m.set(c.Context(), in.Body, subagentKeys)
+	out, err := m.set(c.Context(), in.Body, subagentKeys)
+	if err == nil {
+		m.publish(c, "config.updated", "subagents", events.Pairs{"enabled", out.Get("ENABLE_SUBAGENTS")})
+	}
+	return out, err
 }
 
 // switches are names with true or false, in the order they came.
@@ -114,7 +131,11 @@ type visibilityIn struct {
 }
 
 func (m *Module) setVisibility(c *web.Call, in visibilityIn) (visibilityForm, error) {
-	return in.Body, m.Settings.Set(c.Context(), config.Changes{"ui.visibility": jsontext.Value(in.Body.Visibility)})
+	err := m.Settings.Set(c.Context(), config.Changes{"ui.visibility": jsontext.Value(in.Body.Visibility)})
+	if err == nil {
+		m.publish(c, "config.updated", "interface", events.Pairs{"keys", []string{"ui.visibility"}})
+	}
+	return in.Body, err
 }
 
 type suggestion struct {
@@ -135,7 +156,11 @@ func (m *Module) setSuggestions(c *web.Call, in suggestionsIn) (jsondoc.Doc, err
 	if !in.Body.I18n.Has() {
 		in.Body.I18n = web.Some(web.Dict("{}"))
 	}
-	return m.set(c.Context(), in.Body, suggestionKeys)
+	out, err := m.set(c.Context(), in.Body, suggestionKeys)
+	if err == nil {
+		m.publish(c, "config.suggestions.updated", "ui.prompt_suggestions", events.Pairs{"count", out.Get("suggestions").Len()})
+	}
+	return out, err
 }
 
 type banner struct {
@@ -156,7 +181,11 @@ type bannersIn struct {
 
 func (m *Module) setBanners(c *web.Call, in bannersIn) ([]banner, error) {
 	list := slices.Concat([]banner{}, in.Body.Banners)
-	return list, m.Settings.Set(c.Context(), config.Changes{"ui.banners": jsontext.Value(jsondoc.Of(list))})
+	err := m.Settings.Set(c.Context(), config.Changes{"ui.banners": jsontext.Value(jsondoc.Of(list))})
+	if err == nil {
+		m.publish(c, "config.banners.updated", "ui.banners", events.Pairs{"count", len(list)})
+	}
+	return list, err
 }
 
 func (m *Module) banners(c *web.Call, _ web.None) ([]banner, error) {

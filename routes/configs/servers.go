@@ -15,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/models"
@@ -66,6 +67,13 @@ func (m *Module) setToolServers(c *web.Call, in toolServersIn) (jsondoc.Doc, err
 	}
 	list := jsondoc.Array(docs...)
 	err := m.Settings.Set(c.Context(), config.Changes{config.ToolServerConnections.Key(): jsontext.Value(list)})
+	if err == nil {
+		kinds := make([]jsondoc.Doc, len(docs))
+		for i, d := range docs {
+			kinds[i] = d.Get("type")
+		}
+		m.publish(c, "config.tool_servers.updated", "tool_server.connections", events.Pairs{"count", len(docs), "types", jsondoc.Array(kinds...)})
+	}
 	return jsondoc.Object("TOOL_SERVER_CONNECTIONS", list), err
 }
 
@@ -224,6 +232,9 @@ func (m *Module) setTerminalServers(c *web.Call, in terminalServersIn) (jsondoc.
 	}
 	list := jsondoc.Array(docs...)
 	err := m.Settings.Set(c.Context(), config.Changes{config.TerminalServerConnections.Key(): jsontext.Value(list)})
+	if err == nil {
+		m.publish(c, "config.terminal_servers.updated", "terminal_server.connections", events.Pairs{"count", len(docs)})
+	}
 	return jsondoc.Object("TERMINAL_SERVER_CONNECTIONS", list), err
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/web"
 )
@@ -13,6 +14,7 @@ import (
 // Deps are what the module works with.
 type Deps struct {
 	Settings *config.Settings
+	Events   *events.Bus
 }
 
 // Module is the tag evaluations of the API.
@@ -48,15 +50,20 @@ type updateIn struct {
 }
 
 func (m *Module) update(c *web.Call, in updateIn) (settings, error) {
-	changes := config.Changes{}
+	changes, keys := config.Changes{}, []string{}
 	if in.Body.Enable.Has() {
 		changes[config.EvaluationArenaEnable.Key()] = in.Body.Enable.V
+		keys = append(keys, config.EvaluationArenaEnable.Key())
 	}
 	if in.Body.Models.Has() {
 		changes[config.EvaluationArenaModels.Key()] = jsontext.Value(jsondoc.Of(in.Body.Models.V))
+		keys = append(keys, config.EvaluationArenaModels.Key())
 	}
 	if err := m.Settings.Set(c.Context(), changes); err != nil {
 		return settings{}, err
 	}
-	return m.config(c, web.None{})
+	out, err := m.config(c, web.None{})
+	m.Events.Publish(c.Context(), events.Event{Name: "config.updated", Actor: c.Principal.User, SubjectID: "evaluation",
+		Data: events.Pairs{"keys", keys, "arena_enabled", out.Enable, "arena_model_count", out.Models.Len()}})
+	return out, err
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/files"
@@ -35,8 +36,7 @@ type Deps struct {
 	Settings     *config.Settings
 	AdminsSeeAll bool // administrators list everybody's files (BYPASS_ADMIN_ACCESS_CONTROL)
 	Log          *slog.Logger
-	// Publish tells the operator's webhooks of an event (file.uploaded, …); nil where there are none.
-	Publish func(ctx context.Context, actor *auth.Principal, name, subjectID string, data jsondoc.Doc)
+	Events       *events.Bus
 }
 
 // Module is the tag "files". Drain waits for files that are being read.
@@ -137,16 +137,9 @@ func missing(err error) error {
 	return err
 }
 
-// publish tells of an event with pairs of a name and a value.
-func (m *Module) publish(c *web.Call, name, subjectID string, pairs ...any) {
-	if m.Publish == nil {
-		return
-	}
-	var b jsondoc.Builder
-	for i := 0; i+1 < len(pairs); i += 2 {
-		b.Add(pairs[i].(string), pairs[i+1])
-	}
-	m.Publish(c.Context(), c.Principal, name, subjectID, b.Done())
+// publish tells of what the caller did to a file, "" for all, with pairs of a name and a value.
+func (m *Module) publish(c *web.Call, name, id string, pairs ...any) {
+	m.Events.Publish(c.Context(), events.Event{Name: name, Actor: c.Principal.User, SubjectType: "file", SubjectID: id, Data: events.Pairs(pairs)})
 }
 
 // response is a file as lists and uploads answer with it.

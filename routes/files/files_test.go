@@ -13,12 +13,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/chats"
@@ -49,6 +51,7 @@ type world struct {
 	router   *web.Router
 	settings *config.Settings
 	module   *Module
+	mu       sync.Mutex
 	events   []string
 }
 
@@ -82,10 +85,14 @@ func newWorld(t *testing.T) *world {
 	grants := access.New(db, settings)
 	chatAccess := chats.NewAccess(chats.New(db), grants, folders.NewAccess(folders.New(db), grants), true)
 	fs := files.New(db)
+	bus := events.NewBus("")
+	bus.Subscribe(func(_ context.Context, e events.Event) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.events = append(w.events, e.Actor.ID+" "+e.Name+" "+e.SubjectID+" "+jsondoc.Of(e.Data).String())
+	})
 	w.module = New(Deps{Files: fs, Access: files.NewAccess(db, fs, grants, chatAccess), Folder: folder, Users: us, Settings: settings, AdminsSeeAll: true, Log: slog.New(slog.DiscardHandler),
-		Publish: func(_ context.Context, actor *auth.Principal, name, subjectID string, data jsondoc.Doc) {
-			w.events = append(w.events, actor.ID+" "+name+" "+subjectID+" "+data.String())
-		}})
+		Events: bus})
 	t.Cleanup(func() { w.drain() })
 	w.router = web.New(web.Options{Auth: door{us}, Logger: slog.New(slog.DiscardHandler), UploadDir: t.TempDir()})
 	w.router.Mount("/api/v1/files", w.module)
@@ -364,9 +371,14 @@ func TestChanges(t *testing.T) {
 	w.is("alice", "DELETE /all", "", 401, web.TextProhibited)
 	w.is("admin", "DELETE /all", "", 200, "All files deleted successfully")
 	w.is("admin", "GET /count", "", 200, "0")
-	want := []string{"alice file.uploaded " + id + ` {"filename":"a.txt","content_type":"text/plain"}`, "alice file.content_updated " + id + ` {"content_preview":"new"}`,
-		"alice file.renamed " + id + ` {"filename":"b.txt"}`, "alice file.deleted " + id + ` {"filename":"b.txt"}`}
-	if len(w.events) != 6 || !slices.Equal(w.events[:4], want) || w.events[5] != "admin file.deleted_all  {}" {
+	w.drain()
+	read := func(id, name string) string {
+		return "alice retrieval.content.processed " + id + ` {"collection_name":"file-` + id + `","filename":"` + name + `"}`
+	}
+	want := []string{"alice file.uploaded " + id + ` {"filename":"a.txt","content_type":"text/plain"}`, read(id, "a.txt"), read(id, "a.txt"),
+		"alice file.content_updated " + id + ` {"content_preview":"new"}`, "alice file.renamed " + id + ` {"filename":"b.txt"}`,
+		"alice file.deleted " + id + ` {"filename":"b.txt"}`}
+	if len(w.events) != 9 || !slices.Equal(w.events[:6], want) || w.events[8] != "admin file.deleted_all  {}" {
 		t.Errorf("events: %q", w.events)
 	}
 	if left, err := os.ReadDir(w.dir); err != nil || len(left) != 0 {

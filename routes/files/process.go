@@ -9,9 +9,11 @@ import (
 	"strings"
 
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store/files"
 	"github.com/galleychat/galley/core/store/files/plaintext"
+	"github.com/galleychat/galley/core/store/users"
 )
 
 // errEmptyText is the reason of a file that has no text.
@@ -20,29 +22,48 @@ var errEmptyText = errors.New(textEmpty) //nolint:staticcheck // shown to users
 // errAbsent is the reason of a file whose content has gone.
 var errAbsent = errors.New(textAbsent) //nolint:staticcheck // shown to users
 
-// process reads a file's text and keeps it with the file, or the reason why there is none.
-func (m *Module) process(ctx context.Context, f *files.File) {
+// process reads a file's text and keeps it with the file, or the reason why there is none. actor has uploaded it.
+func (m *Module) process(ctx context.Context, actor *users.User, f *files.File) {
 	select {
 	case m.slots <- struct{}{}:
 		defer func() { <-m.slots }()
 	case <-ctx.Done():
 		return
 	}
-	if err := m.read(ctx, f); err != nil && ctx.Err() == nil {
+	if err := m.read(ctx, actor, f); err != nil && ctx.Err() == nil {
 		m.Log.ErrorContext(ctx, "file was not processed", "file", f.ID, "error", err)
 	}
 }
 
-func (m *Module) read(ctx context.Context, f *files.File) error {
+func (m *Module) read(ctx context.Context, actor *users.User, f *files.File) error {
 	if _, err := m.Files.Update(ctx, f.ID, files.Change{Data: jsondoc.Object("status", jsondoc.Text(files.Processing))}); err != nil {
 		return err
 	}
-	_, err := m.index(ctx, f)
+	done, err := m.index(ctx, f)
+	if kind := errKind(""); !errors.As(err, &kind) && (done != nil || err != nil) { // else nobody has tried to read it
+		m.processed(ctx, actor, f, err)
+	}
 	var r reason
 	if errors.As(err, &r) {
 		return nil // kept with the file
 	}
 	return err
+}
+
+// processed tells that a file's text was read, or why it was not.
+func (m *Module) processed(ctx context.Context, actor *users.User, f *files.File, err error) {
+	e := events.Event{Name: "retrieval.content.processed", Actor: actor, SubjectType: "file", SubjectID: f.ID}
+	collection := jsondoc.Text("file-" + f.ID)
+	if err != nil {
+		e.Name = "retrieval.content.process_failed"
+		e.Data = events.Pairs{"collection_name", collection, "filename", f.Filename, "message", f.Filename + ": " + err.Error()}
+	} else {
+		if config.RAGBypassEmbeddingAndRetrieval.Get(m.Settings.Snapshot()) {
+			collection = nil
+		}
+		e.Data = events.Pairs{"collection_name", collection, "filename", f.Filename}
+	}
+	m.Events.Publish(ctx, e)
 }
 
 // reason is why a file has no text; it is kept with the file.

@@ -57,15 +57,18 @@ func (m *Module) processFile(c *web.Call, in processIn) (*processOut, error) {
 	} else {
 		done, err = m.index(c.Context(), f)
 	}
+	if err == nil && done == nil {
+		err = reason{errEmptyText}
+	}
 	var r reason
 	switch {
 	case errors.As(err, &r), errors.Is(err, errEmptyText):
+		m.processed(c.Context(), c.Principal.User, f, err)
 		return nil, web.Because(http.StatusBadRequest, err.Error(), err)
 	case err != nil:
 		return nil, missing(err)
-	case done == nil:
-		return nil, web.Fail(http.StatusBadRequest, textEmpty)
 	}
+	m.processed(c.Context(), c.Principal.User, f, nil)
 	out := &processOut{Status: true, Filename: done.Filename, Content: textOf(done).Content}
 	if !config.RAGBypassEmbeddingAndRetrieval.Get(m.Settings.Snapshot()) {
 		out.CollectionName = &collection

@@ -58,16 +58,17 @@ func (m *Module) upload(c *web.Call, in uploadIn) (*response, error) {
 	if err := m.Files.Insert(c.Context(), f); err != nil {
 		return nil, errors.Join(err, m.Folder.Remove(*f.Path))
 	}
-	m.publish(c, "file.uploaded", f.ID, "filename", f.Filename, "content_type", f.Meta.Get("content_type"))
 	out := respond(f, true)
+	if in.Process && !in.Background {
+		m.process(m.life, c.Principal.User, f) // goes on if the client leaves, so that the state does not stay
+	}
+	m.publish(c, "file.uploaded", f.ID, "filename", f.Filename, "content_type", f.Meta.Get("content_type"))
 	if !in.Process {
 		return &out, nil
 	}
 	out.Status, out.Path = true, f.Path
 	if in.Background {
-		m.work.Go(func() { m.process(m.life, f) })
-	} else {
-		m.process(m.life, f) // goes on if the client leaves, so that the state does not stay
+		m.work.Go(func() { m.process(m.life, c.Principal.User, f) })
 	}
 	return &out, nil
 }

@@ -31,6 +31,7 @@ func (m *Module) setText(c *web.Call, in setTextIn) (*textOut, error) {
 	if f, err = m.keep(c.Context(), f.ID, in.Body.Content); err != nil {
 		return nil, missing(err)
 	}
+	m.processed(c.Context(), c.Principal.User, f, nil)
 	m.publish(c, "file.content_updated", f.ID, "content_preview", preview(in.Body.Content))
 	return textOf(f), nil
 }

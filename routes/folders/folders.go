@@ -9,6 +9,7 @@ import (
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/chats"
@@ -48,8 +49,7 @@ type Deps struct {
 	Files    Files
 	Settings *config.Settings
 	Active   func(chatIDs []string) map[string]bool // which chats an answer is being written in; nil where none can be
-	// Publish tells the operator's webhooks of an event (folder.created, …); nil where there are none.
-	Publish func(ctx context.Context, actor *auth.Principal, name, subjectID string, data jsondoc.Doc)
+	Events   *events.Bus
 }
 
 // Module is the tag "folders".
@@ -127,16 +127,9 @@ func (m *Module) may(c *web.Call, f *folders.Folder, permission string) (bool, e
 	return can[f.ID], err
 }
 
-// publish tells of an event with pairs of a name and a value.
-func (m *Module) publish(c *web.Call, name, subjectID string, pairs ...any) {
-	if m.Publish == nil {
-		return
-	}
-	var b jsondoc.Builder
-	for i := 0; i+1 < len(pairs); i += 2 {
-		b.Add(pairs[i].(string), pairs[i+1])
-	}
-	m.Publish(c.Context(), c.Principal, name, subjectID, b.Done())
+// publish tells of what the caller did to a folder, with pairs of a name and a value.
+func (m *Module) publish(c *web.Call, name, id string, pairs ...any) {
+	m.Events.Publish(c.Context(), events.Event{Name: name, Actor: c.Principal.User, SubjectID: id, Data: events.Pairs(pairs)})
 }
 
 // missing makes the 404 of a folder that is not there.

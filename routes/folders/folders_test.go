@@ -12,6 +12,7 @@ import (
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/chats"
@@ -77,12 +78,14 @@ func newWorld(t *testing.T, files attached) *world {
 		}
 		w.exec(`INSERT INTO "user" (id, name, email, role, profile_image_url, created_at, updated_at, last_active_at) VALUES ($1, $2, $1, $3, '', 1, 1, 1)`, id, name, role)
 	}
+	bus := events.NewBus("")
+	bus.Subscribe(func(_ context.Context, e events.Event) {
+		w.events = append(w.events, e.Actor.ID+" "+e.Name+" "+e.SubjectID+" "+jsondoc.Of(e.Data).String())
+	})
 	w.router = web.New(web.Options{Auth: door{us}, Logger: slog.New(slog.DiscardHandler)})
 	w.router.Mount("/api/v1/folders", New(Deps{Folders: w.folders, Access: w.access, Chats: w.chats, Users: us, Files: files, Settings: settings,
 		Active: func([]string) map[string]bool { return w.running },
-		Publish: func(_ context.Context, actor *auth.Principal, name, subjectID string, data jsondoc.Doc) {
-			w.events = append(w.events, actor.ID+" "+name+" "+subjectID+" "+data.String())
-		}}))
+		Events: bus}))
 	w.router.Finish()
 	return w
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/groups"
@@ -25,6 +26,7 @@ type Deps struct {
 	Access   *access.Access // its Groups are the groups served
 	Settings *config.Settings
 	Env      *config.Env
+	Events   *events.Bus
 }
 
 // Module is the web.Module of tag groups.
@@ -53,6 +55,12 @@ func (m *Module) Routes(g *web.Group) {
 	g.Add("POST /id/{id}/users/remove", web.JSON(auth.Admin, m.removeUsers))
 	g.Add("POST /id/{id}/update", web.JSON(auth.Admin, m.update))
 	g.Add("DELETE /id/{id}/delete", web.JSON(auth.Admin, m.remove))
+}
+
+// publish tells of what the caller did.
+func (m *Module) publish(c *web.Call, e events.Event) {
+	e.Actor = c.Principal.User
+	m.Events.Publish(c.Context(), e)
 }
 
 type idIn struct {
@@ -159,6 +167,7 @@ func (m *Module) create(c *web.Call, in createIn) (*groups.Counted, error) {
 	if err != nil {
 		return nil, answer(err, textMissing)
 	}
+	m.publish(c, events.Event{Name: "group.created", SubjectID: g.ID, Data: events.Pairs{"name", g.Name}})
 	return &groups.Counted{Group: *g}, nil
 }
 
@@ -208,19 +217,38 @@ type updateIn struct {
 
 func (m *Module) update(c *web.Call, in updateIn) (*groups.Counted, error) {
 	f := &in.Body
-	_, _, err := m.groups.Update(c.Context(), in.ID, groups.Patch{
+	old, err := m.groups.ByID(c.Context(), in.ID)
+	if err != nil {
+		return nil, answer(err, textMissing)
+	}
+	g, _, err := m.groups.Update(c.Context(), in.ID, groups.Patch{
 		SetParent: f.ParentID.Set, ParentID: f.ParentID.Ptr(), Name: f.Name, Description: f.Description,
 		Data: jsondoc.Doc(f.Data.V), Permissions: f.Permissions.V.Doc(),
 	})
 	if err != nil {
 		return nil, answer(err, textMissing)
 	}
+	m.publish(c, events.Event{Name: "group.updated", SubjectID: g.ID, Data: events.Pairs{"name", g.Name, "old_parent_group_id", old.ParentID, "parent_group_id", g.ParentID}})
 	return m.get(c, idIn{in.ID})
 }
 
 func (m *Module) remove(c *web.Call, in idIn) (bool, error) {
-	_, err := m.groups.Delete(c.Context(), in.ID)
-	return err == nil, answer(err, textMissing)
+	g, err := m.groups.ByID(c.Context(), in.ID)
+	if err != nil {
+		return false, answer(err, textMissing)
+	}
+	children, err := m.groups.Children(c.Context(), in.ID)
+	if err != nil {
+		return false, err
+	}
+	if _, err := m.groups.Delete(c.Context(), in.ID); err != nil {
+		return false, answer(err, textMissing)
+	}
+	m.publish(c, events.Event{Name: "group.deleted", SubjectID: in.ID, Data: events.Pairs{"parent_group_id", g.ParentID, "promoted_child_ids", append([]string{}, children...)}})
+	for _, id := range children {
+		m.publish(c, events.Event{Name: "group.updated", SubjectID: id, Data: events.Pairs{"old_parent_group_id", in.ID, "parent_group_id", g.ParentID}})
+	}
+	return true, nil
 }
 
 type userIDsIn struct {
@@ -238,6 +266,10 @@ func (m *Module) addUsers(c *web.Call, in userIDsIn) (*groups.Counted, error) {
 	if _, _, err := m.groups.AddMembers(c.Context(), in.ID, ids); err != nil {
 		return nil, answer(err, textMissing)
 	}
+	if in.Body.UserIDs.Has() {
+		in.Body.UserIDs.V = append([]string{}, ids...)
+	}
+	m.publish(c, events.Event{Name: "group.member_added", SubjectID: in.ID, Data: events.Pairs{"user_ids", in.Body.UserIDs}})
 	return m.get(c, idIn{in.ID})
 }
 
@@ -245,5 +277,6 @@ func (m *Module) removeUsers(c *web.Call, in userIDsIn) (*groups.Counted, error)
 	if _, _, err := m.groups.RemoveMembers(c.Context(), in.ID, in.Body.UserIDs.V); err != nil {
 		return nil, answer(err, textMissing)
 	}
+	m.publish(c, events.Event{Name: "group.member_removed", SubjectID: in.ID, Data: events.Pairs{"user_ids", in.Body.UserIDs}})
 	return m.get(c, idIn{in.ID})
 }

@@ -100,6 +100,7 @@ func (m *Module) create(c *web.Call, in formIn) (jsondoc.Doc, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.publish(c, "model.created", r.ID, "name", r.Name)
 	return m.answer(ctx, r)
 }
 
@@ -220,6 +221,7 @@ func (m *Module) update(c *web.Call, in formIn) (jsondoc.Doc, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.publish(c, "model.updated", r.ID, "name", r.Name)
 	return m.answer(ctx, r)
 }
 
@@ -288,6 +290,7 @@ func (m *Module) updateAccess(c *web.Call, in accessIn) (jsondoc.Doc, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.publish(c, "model.access_updated", r.ID)
 	if r, err = m.row(ctx, r.ID); err != nil || r == nil {
 		return jsondoc.Doc("null"), err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/models"
 	"github.com/galleychat/galley/core/store"
@@ -36,6 +37,7 @@ type Deps struct {
 	Settings *config.Settings
 	Env      *config.Env
 	Files    Files
+	Events   *events.Bus
 }
 
 // Module is the tag models of the API.
@@ -85,6 +87,11 @@ var (
 	errAudience     = web.Fail(http.StatusForbidden, access.TextAudience)
 	errNoVersion    = web.Fail(http.StatusNotFound, "Model version not found")
 )
+
+// publish tells of what the caller did to a model, "" for several, with pairs of a name and a value.
+func (m *Module) publish(c *web.Call, name, id string, pairs ...any) {
+	m.Events.Publish(c.Context(), events.Event{Name: name, Actor: c.Principal.User, SubjectType: "model", SubjectID: id, Data: events.Pairs(pairs)})
+}
 
 // row reads a model in the reference's form; nil where there is none.
 func (m *Module) row(ctx context.Context, id string) (*models.Row, error) {
@@ -292,6 +299,11 @@ func (m *Module) toggle(c *web.Call, in idIn) (jsondoc.Doc, error) {
 	if r, err = m.row(c.Context(), r.ID); err != nil || r == nil {
 		return nil, either(err, errMissing)
 	}
+	name := "model.disabled"
+	if r.IsActive {
+		name = "model.enabled"
+	}
+	m.publish(c, name, r.ID, "name", r.Name)
 	return m.answer(c.Context(), r)
 }
 
@@ -330,11 +342,17 @@ func (m *Module) delete(c *web.Call, in deleteIn) (bool, error) {
 	}
 	err = m.DB.Tx(c.Context(), func(tx *store.Tx) error { return rows.Delete(c.Context(), tx, r.ID) })
 	m.Catalog.Changed()
+	if err == nil {
+		m.publish(c, "model.deleted", r.ID, "name", r.Name)
+	}
 	return err == nil, err
 }
 
 func (m *Module) deleteAll(c *web.Call, _ web.None) (bool, error) {
 	err := m.DB.Tx(c.Context(), func(tx *store.Tx) error { return rows.DeleteAll(c.Context(), tx) })
 	m.Catalog.Changed()
+	if err == nil {
+		m.publish(c, "model.deleted", "")
+	}
 	return err == nil, err
 }

@@ -108,6 +108,7 @@ func (m *Module) importModels(c *web.Call, in importIn) (bool, error) {
 			ids = append(ids, id)
 		}
 	}
+	imported := []string{}
 	existing, writable, err := m.existing(c, ids)
 	if err != nil {
 		return false, err
@@ -121,10 +122,13 @@ func (m *Module) importModels(c *web.Call, in importIn) (bool, error) {
 		if old != nil && !c.IsAdmin() && old.UserID != c.UserID() && !writable[id] {
 			return false, errTaken
 		}
-		if err := m.importOne(c, d.Doc(), old); err != nil {
+		if ok, err := m.importOne(c, d.Doc(), old); err != nil {
 			return false, err
+		} else if ok {
+			imported = append(imported, id)
 		}
 	}
+	m.publish(c, "model.imported", "", "count", len(imported), "model_ids", imported)
 	return true, nil
 }
 
@@ -142,8 +146,8 @@ func (m *Module) existing(c *web.Call, ids []string) (map[string]*models.Row, ma
 	return out, writable, err
 }
 
-// importOne adds or changes one model. What the caller may not bring in is left out silently, as the reference does.
-func (m *Module) importOne(c *web.Call, d jsondoc.Doc, old *models.Row) error {
+// importOne adds or changes one model. What the caller may not bring in is left out silently (false), as the reference does.
+func (m *Module) importOne(c *web.Call, d jsondoc.Doc, old *models.Row) (bool, error) {
 	if d.Text("base_model_id") == d.Text("id") {
 		d = d.Set(nil, "base_model_id")
 	}
@@ -154,9 +158,9 @@ func (m *Module) importOne(c *web.Call, d jsondoc.Doc, old *models.Row) error {
 	var refused *web.Error
 	if err := m.checkKnowledge(c, own); errors.As(err, &refused) {
 		c.Log.Warn("model not imported: a file is not open to the user", "model", d.Text("id"))
-		return nil
+		return false, nil
 	} else if err != nil {
-		return err
+		return false, err
 	}
 	merged := d.Set(d.Get("meta").Or(jsondoc.Doc("{}")), "meta").Set(d.Get("params").Or(jsondoc.Doc("{}")), "params")
 	if old != nil {
@@ -164,16 +168,17 @@ func (m *Module) importOne(c *web.Call, d jsondoc.Doc, old *models.Row) error {
 	}
 	f, bad := web.BindDoc[form](merged, nil)
 	if len(bad) > 0 {
-		return web.Fail(http.StatusBadRequest, fmt.Sprintf("%d validation error for ModelForm\n%v\n  %s", len(bad), bad[0].Loc, bad[0].Msg))
+		return false, web.Fail(http.StatusBadRequest, fmt.Sprintf("%d validation error for ModelForm\n%v\n  %s", len(bad), bad[0].Loc, bad[0].Msg))
 	}
 	if !c.IsAdmin() && f.BaseModelID.V == "" && (old == nil || old.BaseModelID != nil) {
 		c.Log.Warn("model not imported: users need a base model", "model", f.ID)
-		return nil
+		return false, nil
 	}
 	if old == nil && !c.IsAdmin() && m.isBase(c, f.ID) {
-		return errTaken
+		return false, errTaken
 	}
-	return m.importForm(c, &f, d, old)
+	err := m.importForm(c, &f, d, old)
+	return err == nil, err
 }
 
 func (m *Module) importForm(c *web.Call, f *form, d jsondoc.Doc, old *models.Row) error {
@@ -290,6 +295,11 @@ func (m *Module) sync(c *web.Call, in syncIn) (jsondoc.Doc, error) {
 	if err != nil {
 		return nil, conflict(err)
 	}
+	wrote := make([]string, len(written))
+	for i := range written {
+		wrote[i] = written[i].ID
+	}
+	m.publish(c, "model.synced", "", "count", len(written), "model_ids", wrote)
 	return m.answers(ctx, written, nil)
 }
 

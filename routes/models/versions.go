@@ -123,5 +123,6 @@ func (m *Module) setVersion(c *web.Call, in setVersionIn) (jsondoc.Doc, error) {
 	if err != nil {
 		return nil, versionError(err)
 	}
+	m.publish(c, "model.updated", in.ID, "name", r.Name, "version_id", r.VersionID)
 	return m.answer(ctx, &r)
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
@@ -42,10 +43,10 @@ func (m *Module) send(c *web.Call, p llm.Connected, out call) (web.Done, error) 
 		if ctxErr := c.Context().Err(); ctxErr != nil {
 			return web.Done{}, ctxErr
 		}
-		return web.Done{}, relay.OllamaFailure(nil, err)
+		return web.Done{}, relay.OllamaFailure(err)
 	}
 	if resp.StatusCode >= 400 {
-		return web.Done{}, relay.OllamaFailure(resp, nil)
+		return web.Done{}, relay.OllamaRefusal(c.Context(), p, out.path, resp, caller)
 	}
 	h := llm.RelayHeader(resp.Header)
 	if out.kind != "" {
@@ -167,16 +168,20 @@ type copyForm struct {
 }
 
 func (m *Module) copy(c *web.Call, f copyForm, index *int) (web.Done, error) {
-	return m.change(c, f.Source, index, call{method: http.MethodPost, path: "/api/copy", body: jsondoc.Of(f)})
+	return m.change(c, f.Source, index, call{method: http.MethodPost, path: "/api/copy", body: jsondoc.Of(f)}, func(i int) events.Event {
+		return events.Event{Name: "model.provider_model.created", SubjectID: f.Destination, Data: events.Pairs{"provider", "ollama", "source", f.Source, "url_idx", i}}
+	})
 }
 
 func (m *Module) delete(c *web.Call, f nameForm, index *int) (web.Done, error) {
 	body, model := f.sent()
-	return m.change(c, model, index, call{method: http.MethodDelete, path: "/api/delete", body: body.Doc()})
+	return m.change(c, model, index, call{method: http.MethodDelete, path: "/api/delete", body: body.Doc()}, func(i int) events.Event {
+		return events.Event{Name: "model.provider_model.deleted", SubjectID: model, Data: events.Pairs{"provider", "ollama", "url_idx", i}}
+	})
 }
 
-// change has the first server of a model do something and answers true.
-func (m *Module) change(c *web.Call, model string, index *int, out call) (web.Done, error) {
+// change has the first server of a model do something and answers true. event tells of it, by the server's index.
+func (m *Module) change(c *web.Call, model string, index *int, out call, event func(int) events.Event) (web.Done, error) {
 	if err := m.enabled(); err != nil {
 		return web.Done{}, err
 	}
@@ -188,6 +193,9 @@ func (m *Module) change(c *web.Call, model string, index *int, out call) (web.Do
 		return web.Done{}, err
 	}
 	m.Registry.Refresh()
+	e := event(p.Connection().Index)
+	e.Actor = c.Principal.User
+	m.Events.Publish(c.Context(), e)
 	return web.Done{}, web.WriteJSON(c.W, http.StatusOK, true)
 }
 
@@ -338,8 +346,8 @@ func openaiParams(body, params []byte) ([]byte, error) { return openai.NativePar
 // streaming passes a stream on where the request asks for one.
 func streaming(body *jsondoc.Obj) call { return call{stream: body.Get("stream").Truthy()} }
 
-// events is streaming for servers that do not name the media type of their events.
-func events(body *jsondoc.Obj) call {
+// eventStream is streaming for servers that do not name the media type of their events.
+func eventStream(body *jsondoc.Obj) call {
 	if body.Get("stream").Truthy() {
 		return call{stream: true, kind: "text/event-stream"}
 	}
@@ -410,7 +418,7 @@ func (m *Module) messages(c *web.Call, d web.Dict, index *int) (web.Done, error)
 	if err := m.enabled(); err != nil {
 		return web.Done{}, err
 	}
-	return m.complete(c, index, completion{path: "/v1/messages", body: d.Doc(), out: events})
+	return m.complete(c, index, completion{path: "/v1/messages", body: d.Doc(), out: eventStream})
 }
 
 func (m *Module) responses(c *web.Call, f responsesForm, index *int) (web.Done, error) {
@@ -418,5 +426,5 @@ func (m *Module) responses(c *web.Call, f responsesForm, index *int) (web.Done, 
 		return web.Done{}, err
 	}
 	body := jsondoc.Object("model", jsondoc.Text(f.Model)).Merge(jsondoc.Doc(f.Extra))
-	return m.complete(c, index, completion{path: "/v1/responses", body: body, out: events})
+	return m.complete(c, index, completion{path: "/v1/responses", body: body, out: eventStream})
 }

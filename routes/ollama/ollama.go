@@ -14,6 +14,7 @@ import (
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
@@ -31,7 +32,8 @@ type Deps struct {
 	Settings *config.Settings
 	Env      *config.Env
 	Prompts  *prompt.Renderer
-	Filters  filter.Set   // may be nil
+	Filters  filter.Set // may be nil
+	Events   *events.Bus
 	HTTP     *http.Client // moves model files, which are too large for the Registry's; nil means http.DefaultClient
 }
 
@@ -177,6 +179,10 @@ func (m *Module) update(c *web.Call, in updateIn) (settings, error) {
 		config.OllamaEnable.Key(): raw(out.Enable), config.OllamaBaseURLs.Key(): raw(out.URLs), config.OllamaAPIConfigs.Key(): raw(out.Configs),
 	})
 	m.Registry.Refresh()
+	if err == nil {
+		m.Events.Publish(c.Context(), events.Event{Name: "model.provider_config.updated", Actor: c.Principal.User, SubjectID: "ollama",
+			Data: events.Pairs{"provider", "ollama", "enabled", out.Enable, "base_url_count", len(in.Body.URLs)}})
+	}
 	return out, err
 }
 

@@ -167,7 +167,7 @@ func (m *Module) responses(c *web.Call, in responsesIn) (web.Done, error) {
 	if err != nil {
 		return web.Done{}, relay.Unreachable(err)
 	}
-	return web.Done{}, relay.Answer(c, resp)
+	return web.Done{}, relay.Answer(c, p, conn.Upstream(id), resp)
 }
 
 func azureVersion(conn *llm.Connection) string {
@@ -236,7 +236,7 @@ func (m *Module) passthrough(c *web.Call, _ web.None) (web.Done, error) {
 	if err != nil {
 		return web.Done{}, relay.Unreachable(err)
 	}
-	return web.Done{}, relay.FilteredAnswer(c, resp, filters, body)
+	return web.Done{}, relay.FilteredAnswer(c, p, payload.Text("model"), resp, filters, body)
 }
 
 // inlet has filters look at a request that is passed through, if it asks a model for an answer. One in OpenAI's chat form

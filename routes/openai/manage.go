@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/models"
@@ -98,7 +99,7 @@ func (m *Module) catalog(c *web.Call, in indexIn) (web.Done, error) {
 	return m.manage(c, p, order{operation: "list", method: http.MethodGet})
 }
 
-func (m *Module) events(c *web.Call, in indexIn) (web.Done, error) {
+func (m *Module) serverEvents(c *web.Call, in indexIn) (web.Done, error) {
 	p, err := m.managed(in.Index)
 	if err != nil {
 		return web.Done{}, err
@@ -153,6 +154,9 @@ func (m *Module) operation(name string) func(*web.Call, operationIn) (web.Done, 
 		}
 		done, err := m.manage(c, p, order{operation: name, method: http.MethodPost, body: body.Doc()})
 		m.Registry.Refresh()
+		if err == nil && name == "download" {
+			m.changed(c, "model.provider_model.created", body.Text("model"), &conn)
+		}
 		return done, err
 	}
 }
@@ -170,5 +174,14 @@ func (m *Module) deleteModel(c *web.Call, in deleteIn) (web.Done, error) {
 	conn := p.Connection()
 	done, err := m.manage(c, p, order{operation: "delete", method: http.MethodDelete, suffix: "?model=" + url.QueryEscape(conn.Upstream(in.Model))})
 	m.Registry.Refresh()
+	if err == nil {
+		m.changed(c, "model.provider_model.deleted", conn.Upstream(in.Model), &conn)
+	}
 	return done, err
+}
+
+// changed tells that a server has another model, or one less.
+func (m *Module) changed(c *web.Call, name, model string, conn *llm.Connection) {
+	m.Events.Publish(c.Context(), events.Event{Name: name, Actor: c.Principal.User, SubjectID: model,
+		Data: events.Pairs{"provider", conn.Config.Provider, "url_idx", conn.Index, "base_url", conn.URL}})
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/filter"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
@@ -31,6 +32,7 @@ type Deps struct {
 	Env      *config.Env
 	Prompts  *prompt.Renderer
 	Filters  filter.Set // may be nil
+	Events   *events.Bus
 }
 
 // Module is the tag openai of the API.
@@ -59,7 +61,7 @@ func (m *Module) Routes(g *web.Group) {
 	g.Add("GET /models/{url_idx}/download/status/{job_id}", web.JSON(auth.Admin, m.downloadStatus))
 	g.Add("POST /models/{url_idx}/load", web.JSON(auth.Admin, m.operation("load")))
 	g.Add("POST /models/{url_idx}/unload", web.JSON(auth.Admin, m.operation("unload")))
-	g.Add("GET /models/{url_idx}/sse", web.JSON(auth.Admin, m.events))
+	g.Add("GET /models/{url_idx}/sse", web.JSON(auth.Admin, m.serverEvents))
 	g.Add("DELETE /models/{url_idx}", web.JSON(auth.Admin, m.deleteModel))
 	g.Add("POST /verify", web.JSON(auth.Admin, m.verify))
 	g.Add("POST /chat/completions", web.JSON(auth.Verified, m.chat))
@@ -124,6 +126,10 @@ func (m *Module) update(c *web.Call, in updateIn) (settings, error) {
 		config.OpenAIAPIKeys.Key(): raw(out.Keys), config.OpenAIAPIConfigs.Key(): raw(out.Configs),
 	})
 	m.Registry.Refresh()
+	if err == nil {
+		m.Events.Publish(c.Context(), events.Event{Name: "model.provider_config.updated", Actor: c.Principal.User, SubjectID: "openai",
+			Data: events.Pairs{"provider", "openai", "enabled", out.Enable, "base_url_count", len(in.Body.URLs)}})
+	}
 	return out, err
 }
 
@@ -282,5 +288,5 @@ func (m *Module) verify(c *web.Call, in verifyIn) (web.Done, error) {
 	if err != nil {
 		return web.Done{}, relay.Unreachable(err)
 	}
-	return web.Done{}, relay.Answer(c, resp)
+	return web.Done{}, relay.Answer(c, nil, "", resp)
 }

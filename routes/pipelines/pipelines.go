@@ -13,6 +13,7 @@ import (
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/models"
@@ -64,6 +65,7 @@ type Deps struct {
 	Registry *llm.Registry
 	Settings *config.Settings
 	Local    Local // nil for none
+	Events   *events.Bus
 	Log      *slog.Logger
 }
 
@@ -160,8 +162,10 @@ func (m *Module) add(c *web.Call, in addIn) (jsondoc.Doc, error) {
 	if m.isLocal(in.Body.Index) {
 		return nil, errLocal
 	}
-	return m.ask(c, in.Body.Index, order{method: http.MethodPost, path: []string{"pipelines", "add"},
+	out, err := m.ask(c, in.Body.Index, order{method: http.MethodPost, path: []string{"pipelines", "add"},
 		body: jsondoc.Object("url", jsondoc.Text(in.Body.URL)), changes: true})
+	m.changed(c, err, "pipeline.added", idOr(out, in.Body.URL), in.Body.Index, "url", in.Body.URL)
+	return out, err
 }
 
 type deleteIn struct {
@@ -175,8 +179,10 @@ func (m *Module) delete(c *web.Call, in deleteIn) (jsondoc.Doc, error) {
 	if m.isLocal(in.Body.Index) {
 		return nil, errLocal
 	}
-	return m.ask(c, in.Body.Index, order{method: http.MethodDelete, path: []string{"pipelines", "delete"},
+	out, err := m.ask(c, in.Body.Index, order{method: http.MethodDelete, path: []string{"pipelines", "delete"},
 		body: jsondoc.Object("id", jsondoc.Text(in.Body.ID)), changes: true})
+	m.changed(c, err, "pipeline.deleted", in.Body.ID, in.Body.Index)
+	return out, err
 }
 
 type uploadIn struct {
@@ -191,7 +197,9 @@ func (m *Module) upload(c *web.Call, in uploadIn) (jsondoc.Doc, error) {
 	case !strings.HasSuffix(in.File.Filename, ".py"):
 		return nil, errNoPython
 	}
-	return m.ask(c, in.Index, order{method: http.MethodPost, path: []string{"pipelines", "upload"}, file: &in.File, changes: true})
+	out, err := m.ask(c, in.Index, order{method: http.MethodPost, path: []string{"pipelines", "upload"}, file: &in.File, changes: true})
+	m.changed(c, err, "pipeline.uploaded", idOr(out, in.File.Filename), in.Index, "filename", in.File.Filename)
+	return out, err
 }
 
 // valvesIn names a pipeline. The index has to be given.
@@ -222,9 +230,28 @@ type updateIn struct {
 
 func (m *Module) update(c *web.Call, in updateIn) (jsondoc.Doc, error) {
 	if m.isLocal(in.Index.V) {
-		return given(m.Local.Update(c.Context(), in.ID, in.Body.Doc()))
+		out, err := given(m.Local.Update(c.Context(), in.ID, in.Body.Doc()))
+		m.changed(c, err, "pipeline.valves_updated", in.ID, in.Index.V)
+		return out, err
 	}
-	return m.ask(c, in.Index.V, order{method: http.MethodPost, path: []string{in.ID, "valves", "update"}, body: in.Body.Doc(), changes: true})
+	out, err := m.ask(c, in.Index.V, order{method: http.MethodPost, path: []string{in.ID, "valves", "update"}, body: in.Body.Doc(), changes: true})
+	m.changed(c, err, "pipeline.valves_updated", in.ID, in.Index.V)
+	return out, err
+}
+
+// changed tells what became of a server's pipelines, unless there was an error.
+func (m *Module) changed(c *web.Call, err error, name, id string, index int, more ...any) {
+	if err == nil {
+		m.Events.Publish(c.Context(), events.Event{Name: name, Actor: c.Principal.User, SubjectID: id, Data: append(events.Pairs{"url_idx", index}, more...)})
+	}
+}
+
+// idOr is the id that a server gave, or another name for what it was given.
+func idOr(answer jsondoc.Doc, name string) string {
+	if id := answer.Text("id"); id != "" {
+		return id
+	}
+	return name
 }
 
 // given is the answer to what Local gave.

@@ -32,7 +32,7 @@ var (
 )
 
 // table is what the reference 0.12.4 answers, with nothing in its database, while these features are off: channels, notes,
-// memories, calendars, automations, apps, plugins (tools and functions) and user webhooks (notifications).
+// memories, calendars, automations, apps and plugins (tools and functions).
 var table = []row{
 	{"tools", auth.Verified, list, "/tools/ /tools/list"},
 	{"tools", auth.Verified, list.but(denied), "/tools/export"},
@@ -70,8 +70,6 @@ var table = []row{
 	{"notes", auth.Verified, noNotes, "/notes/ /notes/pinned /notes/search /notes/{id} /notes/{id}/chat /notes/{id}/chats"},
 
 	{"memories", auth.Verified, missing, "/memories/"},
-
-	{"notifications", auth.Verified, missing, "/notifications/events /notifications/targets"},
 
 	{"calendars", auth.Verified, off, "/calendars/ /calendars/events /calendars/events/search /calendars/events/{event_id} /calendars/{calendar_id}"},
 
@@ -132,7 +130,6 @@ var features = []feature{
 	{"enable_channels", "channels"},
 	{"enable_encrypted_channels", "channels"},
 	{"enable_apps", "apps"},
-	{"enable_user_webhooks", "notifications"},
 	{"enable_image_generation", "images"},
 	{"enable_web_search", "retrieval"},
 	{"enable_web_search_confirmation", "retrieval"},

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/galleychat/galley/core/access"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/users"
@@ -110,7 +111,11 @@ func (m *Module) revoke(c *web.Call, in idIn) (bool, error) {
 	if first && c.UserID() != in.ID {
 		return false, web.Fail(http.StatusForbidden, textRestricted)
 	}
-	return true, m.Sessions.RevokeUser(c.Context(), in.ID)
+	if err := m.Sessions.RevokeUser(c.Context(), in.ID); err != nil {
+		return false, err
+	}
+	m.publish(c, events.Event{Name: "auth.sessions_revoked", SubjectType: "user", SubjectID: in.ID})
+	return true, nil
 }
 
 type updateIn struct {
@@ -156,23 +161,37 @@ func (m *Module) update(c *web.Call, in updateIn) (*users.User, error) {
 		}
 	}
 	var fields []users.Field
+	var names []string // of the fields, without the role
 	if f.Role.Has() {
 		fields = append(fields, users.SetRole(f.Role.V))
 	}
 	if f.Name.Has() {
-		fields = append(fields, users.SetName(f.Name.V))
+		fields, names = append(fields, users.SetName(f.Name.V)), append(names, "name")
 	}
 	if f.Email.Has() {
-		fields = append(fields, users.SetEmail(email))
+		fields, names = append(fields, users.SetEmail(email)), append(names, "email")
 	}
 	if image != nil {
-		fields = append(fields, users.SetProfileImageURL(*image))
+		fields, names = append(fields, users.SetProfileImageURL(*image)), append(names, "profile_image_url")
 	}
+	role := u.Role
 	u, err = m.Users.Update(ctx, in.ID, fields...)
 	if users.IsTaken(err) {
 		return nil, web.Fail(http.StatusBadRequest, textTaken)
 	}
-	return u, missing(err, http.StatusBadRequest)
+	if err != nil {
+		return nil, missing(err, http.StatusBadRequest)
+	}
+	if len(names) > 0 {
+		m.publish(c, events.Event{Name: "user.updated", SubjectID: in.ID, Data: events.Pairs{"updated_fields", names}})
+	}
+	if u.Role != role {
+		m.publish(c, events.Event{Name: "user.role_updated", SubjectID: in.ID, Data: events.Pairs{"role", u.Role}})
+	}
+	if f.Password.V != "" {
+		m.publish(c, events.Event{Name: "auth.password_changed", SubjectType: "user", SubjectID: in.ID, Source: "admin"})
+	}
+	return u, nil
 }
 
 func (m *Module) imageField(f web.Opt[jsondoc.Doc]) (*string, error) {
@@ -231,6 +250,7 @@ func (m *Module) remove(c *web.Call, in idIn) (bool, error) {
 	}
 	m.Access.Forget(in.ID)
 	m.Sessions.RefreshAccess(in.ID)
+	m.publish(c, events.Event{Name: "user.deleted", SubjectID: in.ID})
 	return true, nil
 }
 

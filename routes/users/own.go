@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store/users"
 	"github.com/galleychat/galley/core/web"
@@ -75,6 +76,7 @@ func (m *Module) updateSettings(c *web.Call, in updateSettingsIn) (jsondoc.Doc, 
 	if err != nil {
 		return nil, missing(err, http.StatusBadRequest)
 	}
+	m.Events.Publish(c.Context(), events.Event{Name: "user.settings_updated", Actor: u, SubjectID: u.ID})
 	return u.Settings, nil
 }
 
@@ -163,6 +165,9 @@ func (m *Module) updateStatus(c *web.Call, in statusIn) (*users.User, error) {
 		fields = append(fields, users.SetStatusExpiresAt(&in.Body.ExpiresAt.V))
 	}
 	u, err := m.Users.Update(c.Context(), c.UserID(), fields...)
+	if err == nil {
+		m.publish(c, events.Event{Name: "user.status_updated", SubjectID: u.ID})
+	}
 	return u, missing(err, http.StatusBadRequest)
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/web"
 )
@@ -122,6 +123,9 @@ type permissionsIn struct{ Body permissionTree }
 
 func (m *Module) setDefaultPermissions(c *web.Call, in permissionsIn) (*permissionTree, error) {
 	err := m.Settings.Set(c.Context(), config.Changes{config.UserPermissions.Key(): jsontext.Value(jsondoc.Of(in.Body))})
+	if err == nil {
+		m.publish(c, events.Event{Name: "user.permissions_updated", SubjectType: "config", SubjectID: "user.permissions"})
+	}
 	return &in.Body, err
 }
 

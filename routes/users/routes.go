@@ -9,6 +9,7 @@ import (
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/users"
 	"github.com/galleychat/galley/core/web"
@@ -27,6 +28,7 @@ type Deps struct {
 	Env      *config.Env
 	Sessions *session.Sessions
 	Static   Static // for user.png
+	Events   *events.Bus
 }
 
 // Module is the web.Module of tag users.
@@ -80,6 +82,12 @@ const (
 	textTaken      = "Uh-oh! This email is already registered. Sign in with your existing account or choose another email to start anew."
 	textRestricted = "The requested action has been restricted as a security measure."
 )
+
+// publish tells of what the caller did.
+func (m *Module) publish(c *web.Call, e events.Event) {
+	e.Actor = c.Principal.User
+	m.Events.Publish(c.Context(), e)
+}
 
 // missing gives ErrNotFound a status: most operations of the reference answer 400.
 func missing(err error, status int) error {

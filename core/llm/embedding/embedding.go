@@ -40,7 +40,9 @@ func byOllama(ctx context.Context, p llm.Connected, model string, request jsondo
 		return nil, llm.TransportError(ctx, err, llm.ServerConnectionError)
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
-		return nil, ollama.Failure(resp)
+		e := ollama.Failure(resp)
+		llm.Refused(ctx, p, ollama.Refusal(p.Connection(), "/api/embed", e, caller))
+		return nil, e
 	}
 	answer, err := llm.ReadBody(resp)
 	if err != nil {
@@ -59,6 +61,7 @@ func byOpenAI(ctx context.Context, p llm.Connected, model string, request jsondo
 		return nil, llm.TransportError(ctx, err, llm.ServerConnectionError)
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
+		llm.Refused(ctx, p, llm.Refusal{Model: request.Text("model"), Status: resp.StatusCode, Body: answer, Type: resp.Header.Get("Content-Type"), Caller: caller})
 		return nil, llm.NewUpstreamError(resp.StatusCode, resp.Header, answer, false)
 	}
 	return jsondoc.Doc(llm.NewBody(resp.StatusCode, resp.Header, answer).JSON()), nil

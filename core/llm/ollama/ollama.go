@@ -36,6 +36,17 @@ func (p *provider) ID() string { return p.conn.ID() }
 // Connection implements [llm.Connected].
 func (p *provider) Connection() llm.Connection { return p.conn }
 
+// Refused tells the client of a request that the server refused.
+func (p *provider) Refused(ctx context.Context, r llm.Refusal) {
+	r.Connection = p.conn
+	p.client.Refused(ctx, r)
+}
+
+// Refusal is what is told of a refused request to a path of a server. The model is not, as the reference has it.
+func Refusal(conn llm.Connection, path string, e *llm.UpstreamError, caller *llm.Caller) llm.Refusal {
+	return llm.Refusal{Address: conn.URL + path, Status: e.Status, Body: e.Upstream, Type: e.UpstreamType, Caller: caller}
+}
+
 // Do implements [llm.Connected].
 func (p *provider) Do(ctx context.Context, method, path string, body []byte, stream bool, caller *llm.Caller) (*http.Response, error) {
 	return p.client.Send(ctx, llm.Outgoing{
@@ -55,7 +66,9 @@ func (p *provider) Chat(ctx context.Context, req *llm.Request) (*llm.Response, e
 		return nil, llm.TransportError(ctx, err, "Ollama: "+reason(err))
 	}
 	if resp.StatusCode >= 400 {
-		return nil, Failure(resp)
+		e := Failure(resp)
+		p.Refused(ctx, Refusal(p.conn, "/api/chat", e, req.Caller))
+		return nil, e
 	}
 	h := llm.RelayHeader(resp.Header)
 	if req.Stream {
@@ -92,7 +105,7 @@ func reason(err error) string {
 func Failure(resp *http.Response) *llm.UpstreamError {
 	body, err := llm.ReadBody(resp)
 	e := llm.DetailError(resp.StatusCode, llm.ServerConnectionError, nil)
-	e.Upstream = body
+	e.Upstream, e.UpstreamType = body, resp.Header.Get("Content-Type")
 	e.RetryAfter, e.RetryAfterMS = resp.Header.Get("Retry-After"), resp.Header.Get("Retry-After-Ms")
 	if err != nil || !llm.IsJSONType(resp.Header.Get("Content-Type")) || !jsontext.Value(body).IsValid() {
 		return e

@@ -45,6 +45,12 @@ func (p *provider) ID() string { return p.conn.ID() }
 // Connection implements [llm.Connected].
 func (p *provider) Connection() llm.Connection { return p.conn }
 
+// Refused tells the client of a request that the server refused.
+func (p *provider) Refused(ctx context.Context, r llm.Refusal) {
+	r.Connection = p.conn
+	p.client.Refused(ctx, r)
+}
+
 // Do implements [llm.Connected]. Azure connections get their api-key header.
 func (p *provider) Do(ctx context.Context, method, path string, body []byte, stream bool, caller *llm.Caller) (*http.Response, error) {
 	return p.send(ctx, method, p.conn.URL+path, body, stream, p.headers(ctx, caller))
@@ -91,6 +97,7 @@ func (p *provider) Chat(ctx context.Context, req *llm.Request) (*llm.Response, e
 		return nil, llm.DetailError(resp.StatusCode, llm.ServerConnectionError, err)
 	}
 	if resp.StatusCode >= 400 {
+		p.Refused(ctx, llm.Refusal{Model: req.Model, Status: resp.StatusCode, Body: body, Type: resp.Header.Get("Content-Type"), Caller: req.Caller})
 		return nil, llm.NewUpstreamError(resp.StatusCode, resp.Header, body, sse)
 	}
 	if out.responses && llm.IsJSONType(resp.Header.Get("Content-Type")) {

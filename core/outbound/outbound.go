@@ -1,4 +1,6 @@
-package app
+// Package outbound guards requests to addresses that people enter: webhooks of administrators and of users. Such an
+// address must not lead into the server's own network.
+package outbound
 
 import (
 	"context"
@@ -12,8 +14,19 @@ import (
 	"github.com/galleychat/galley/core/config"
 )
 
-// textInvalidURL is the answer to an address that this server is not to call.
-const textInvalidURL = "The URL you provided is invalid. Please double-check and try again."
+// TextInvalid is what people are told of an address that this server is not to call.
+const TextInvalid = "The URL you provided is invalid. Please double-check and try again."
+
+// Guard says which addresses may be called.
+type Guard struct {
+	Local  bool     // private addresses too: ENABLE_LOCAL_WEB_FETCH
+	Filter []string // WEB_FETCH_FILTER_LIST
+}
+
+// FromEnv is the guard that the process settings ask for.
+func FromEnv(env *config.Env) Guard {
+	return Guard{Local: env.LocalWebFetch, Filter: env.WebFetchFilter}
+}
 
 // refusedNetworks are those that are not on the public internet (IANA's special-purpose registries), and addresses by
 // which cloud machines reach their provider.
@@ -25,7 +38,7 @@ var refusedNetworks = parseNetworks(`
 // alwaysRefused are those that are refused even where private addresses may be called.
 var alwaysRefused = parseNetworks(`
 	169.254.169.254/32 100.100.100.200/32 168.63.129.16/32 192.88.99.0/24 224.0.0.0/4 fd00:ec2::254/128
-	64:ff9b:1::/48 100:0:0:1::/64 2001:1::1/128 2001:1::2/128 2001:20::/28 2001:30::/28 5f00::/16 fec0::/10 ff00::/8`)
+	64:ff9b:1::/48 ::ffff:0:0:0/96 100:0:0:1::/64 2001:1::1/128 2001:1::2/128 2001:20::/28 2001:30::/28 5f00::/16 fec0::/10 ff00::/8`)
 
 var refusedHosts = []string{"metadata.google.internal", "metadata.azure.com"}
 
@@ -36,9 +49,9 @@ func parseNetworks(text string) (out []netip.Prefix) {
 	return out
 }
 
-// checkURL says why an address that a person entered is not one for the server to call: it must be an http address of a
-// host on the public internet (private ones where ENABLE_LOCAL_WEB_FETCH is set) that the operator's filter lets pass.
-func checkURL(ctx context.Context, raw string, env *config.Env) error {
+// Check says why an address is not one to call: it must be an http address of a host on the public internet (private
+// ones where the guard lets them pass) that the operator's filter lets pass.
+func (g Guard) Check(ctx context.Context, raw string) error {
 	if strings.ContainsAny(raw, "\\\t\n\r ") {
 		return fmt.Errorf("%q has characters that programs read differently", raw)
 	}
@@ -50,26 +63,33 @@ func checkURL(ctx context.Context, raw string, env *config.Env) error {
 	if u.Scheme != "http" && u.Scheme != "https" || host == "" {
 		return fmt.Errorf("%q is no http address", raw)
 	}
-	if err := checkHost(host, env.WebFetchFilter); err != nil {
+	if err := checkHost(host, g.Filter); err != nil {
 		return err
 	}
 	var addresses []netip.Addr
 	if a, err := netip.ParseAddr(host); err == nil {
 		addresses = []netip.Addr{a}
 	} else if addresses, err = net.DefaultResolver.LookupNetIP(ctx, "ip", host); err != nil {
-		if env.LocalWebFetch {
+		if g.Local {
 			return nil // perhaps a name that only the proxy knows
 		}
 		return err
 	}
 	for _, a := range addresses {
-		for _, a := range embedded(a.Unmap()) {
-			if contains(alwaysRefused, a) || !env.LocalWebFetch && contains(refusedNetworks, a) {
-				return fmt.Errorf("%s is at %s, which is not called", host, a)
-			}
-			if refuses(env.WebFetchFilter, a.String()) {
-				return fmt.Errorf("%s is at %s, which WEB_FETCH_FILTER_LIST refuses", host, a)
-			}
+		if err := g.checkAddress(a); err != nil {
+			return fmt.Errorf("%s: %w", host, err)
+		}
+	}
+	return nil
+}
+
+func (g Guard) checkAddress(a netip.Addr) error {
+	for _, a := range embedded(a.Unmap()) {
+		if contains(alwaysRefused, a) || !g.Local && contains(refusedNetworks, a) {
+			return fmt.Errorf("%s is not called", a)
+		}
+		if refuses(g.Filter, a.String()) {
+			return fmt.Errorf("WEB_FETCH_FILTER_LIST refuses %s", a)
 		}
 	}
 	return nil

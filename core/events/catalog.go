@@ -1,16 +1,15 @@
-package app
+package events
 
 import (
 	"strings"
 
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/jsondoc"
-	"github.com/galleychat/galley/core/web"
 )
 
-// eventNames are the things that happen on a server and that webhooks can ask for, in the order in which they are listed.
-// The names are the reference's.
-var eventNames = strings.Fields(`
+// Names are the things that happen on a server and that webhooks can ask for, in the order in which they are listed. They
+// are the reference's.
+var Names = strings.Fields(`
 system.startup.started system.startup.completed system.shutdown.started system.shutdown.completed config.imported
 config.updated config.webhook.updated config.connections.updated config.tool_servers.updated
 config.terminal_servers.updated config.code_execution.updated config.models.updated config.banners.updated
@@ -48,17 +47,53 @@ image.edited audio.speech_requested audio.transcription_requested terminal.sessi
 notification.test notification.manual
 `)
 
-// catalog is the answer of GET /api/events.
-var catalog = func() jsondoc.Doc {
-	type item struct {
-		Event       string `json:"event"`
-		Description string `json:"description"`
-		Message     string `json:"message"`
+// Notifiable are the events that people can be notified of.
+var Notifiable = []string{"chat.finished", "chat.failed", "channel.message", "calendar.alert", "retrieval.content.process_failed"}
+
+// Definition is what is said of the events of a name.
+type Definition struct {
+	Event       string `json:"event"`
+	Description string `json:"description"`
+	Message     string `json:"message"`
+}
+
+// worded are the events whose words are given; those of others are made of their names.
+var worded = map[string]Definition{
+	"chat.finished":                    {"chat.finished", "A chat response finished.", "Chat finished"},
+	"chat.failed":                      {"chat.failed", "A chat response failed.", "Chat failed"},
+	"channel.message":                  {"channel.message", "A channel message was posted.", "Channel message"},
+	"calendar.alert":                   {"calendar.alert", "A calendar event alert was triggered.", "Calendar alert"},
+	"retrieval.content.process_failed": {"retrieval.content.process_failed", "Retrieval content processing failed.", "Retrieval Content process failed"},
+	"auth.login":                       {"auth.login", "Somebody signed in.", "User logged in"},
+	"auth.logout":                      {"auth.logout", "Somebody signed out.", "User logged out"},
+	"auth.signup":                      {"auth.signup", "Somebody made an account for themselves.", "User signed up"},
+}
+
+// definitions are those of all names.
+var definitions = func() map[string]Definition {
+	out := make(map[string]Definition, len(Names))
+	for _, name := range Names {
+		d, ok := worded[name]
+		if !ok {
+			message := wordsOf(name)
+			d = Definition{name, message + ".", message}
+		}
+		out[name] = d
 	}
-	items := make([]item, len(eventNames))
-	for i, name := range eventNames {
-		message := eventMessage(name)
-		items[i] = item{name, message + ".", message}
+	return out
+}()
+
+// Define gives what is said of the events of a name; false where there is no such event.
+func Define(name string) (Definition, bool) {
+	d, ok := definitions[name]
+	return d, ok
+}
+
+// Catalog lists all events for administrators.
+var Catalog = func() jsondoc.Doc {
+	items := make([]Definition, len(Names))
+	for i, name := range Names {
+		items[i] = definitions[name]
 	}
 	var b jsondoc.Builder
 	b.Add("schema", config.Version)
@@ -66,10 +101,8 @@ var catalog = func() jsondoc.Doc {
 	return b.Done()
 }()
 
-// eventMessage makes words of an event's name.
-func eventMessage(name string) string {
+// wordsOf makes words of an event's name.
+func wordsOf(name string) string {
 	words := strings.NewReplacer(".", " ", "_", " ", "mfa", "MFA", "api", "API", "oauth", "OAuth", "rsvp", "RSVP").Replace(name)
 	return strings.ToUpper(words[:1]) + words[1:]
 }
-
-func (m *Module) events(*web.Call, web.None) (jsondoc.Doc, error) { return catalog, nil }
