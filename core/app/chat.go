@@ -5,8 +5,10 @@ import (
 	"errors"
 
 	"github.com/galleychat/galley/core/auth"
+	"github.com/galleychat/galley/core/embed"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
+	"github.com/galleychat/galley/core/memory"
 	"github.com/galleychat/galley/core/models"
 	"github.com/galleychat/galley/core/prompt"
 	"github.com/galleychat/galley/core/realtime"
@@ -15,10 +17,12 @@ import (
 	"github.com/galleychat/galley/core/store/chats"
 	"github.com/galleychat/galley/core/store/files"
 	"github.com/galleychat/galley/core/store/folders"
+	"github.com/galleychat/galley/core/store/memories"
 	storedmodels "github.com/galleychat/galley/core/store/models"
 	"github.com/galleychat/galley/core/store/users"
 	"github.com/galleychat/galley/core/tasks"
 	"github.com/galleychat/galley/core/turn"
+	"github.com/galleychat/galley/core/vector"
 )
 
 // conversation are the parts that chatting is made of.
@@ -35,6 +39,9 @@ type conversation struct {
 	Files       *files.Store
 	FileAccess  *files.Access
 	Uploads     *files.Folder // contents of files; made with the modules
+	Embedder    embed.Embedder
+	Vectors     vector.Store
+	Memories    *memory.Service
 }
 
 func (a *App) turnStore() turn.ChatStore {
@@ -75,6 +82,11 @@ func (a *App) openConversation() {
 	})
 	c.Files = files.New(a.DB)
 	c.FileAccess = files.NewAccess(a.DB, c.Files, a.Access, c.ChatAccess)
+	c.Embedder = embed.New(embed.Options{Settings: a.Settings, Client: a.LLM.Client(), Prefixes: a.Env.Embedding, Timeout: a.Env.Client.EmbeddingTimeout})
+	c.Vectors = vector.New(a.DB)
+	c.Memories = memory.New(memory.Deps{
+		Store: memories.New(a.DB), Users: a.Users, Access: a.Access, Settings: a.Settings, Embedder: c.Embedder, Vectors: c.Vectors, Events: a.Events, Log: a.Log,
+	})
 	c.Prompts = &prompt.Renderer{GroupNames: a.groupNames}
 	c.Tasks = &tasks.Runner{Models: c.Models, Settings: a.Settings, Prompts: c.Prompts, Filters: a.Filters}
 	c.Presence = presence.New(a.Realtime, presence.Options{Chats: readers{a}, LastActive: lastActive{a.Users}})
