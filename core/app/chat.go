@@ -3,8 +3,10 @@ package app
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/galleychat/galley/core/auth"
+	"github.com/galleychat/galley/core/builtin"
 	"github.com/galleychat/galley/core/embed"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
@@ -92,9 +94,37 @@ func (a *App) openConversation() {
 	c.Presence = presence.New(a.Realtime, presence.Options{Chats: readers{a}, LastActive: lastActive{a.Users}})
 	c.Turns = turn.New(turn.Deps{
 		Models: c.Models, Store: a.turnStore(), Folders: projects{a}, Tasks: taskRunner{c.Tasks},
-		Prompts: c.Prompts, Toolbox: toolbox{a}, Realtime: a.Realtime, Filters: a.Filters, Settings: a.Settings, Env: a.Env, Log: a.Log, Started: a.TurnStarted,
+		Prompts: c.Prompts, Toolbox: toolbox{a}, Builtins: a.builtins(), Memories: c.Memories, Browsers: browsers{a}, Realtime: a.Realtime, Filters: a.Filters, Settings: a.Settings, Env: a.Env, Log: a.Log, Started: a.TurnStarted,
 	})
 	a.parts = append(a.parts, c.Presence, c.Turns)
+}
+
+// builtins are the server's own tools for models. Parts that have some add their group here.
+func (a *App) builtins() *builtin.Registry {
+	r := builtin.NewRegistry(a.Access, a.Settings)
+	r.Add(
+		builtin.Time(time.Now), builtin.Ask(), builtin.Chats(a.Chats, a.Folders), builtin.Memories(a.Memories), builtin.Tasks(a.Chats),
+	)
+	return r
+}
+
+// browsers is the turn engine's way to ask people.
+type browsers struct{ a *App }
+
+// Ask implements turn.Browsers.
+func (b browsers) Ask(ctx context.Context, userID, sessionID string, payload jsondoc.Doc) (jsondoc.Doc, error) {
+	socket := b.a.Realtime.SocketByID(sessionID)
+	if socket == nil || socket.User().ID != userID {
+		return nil, turn.ErrGone
+	}
+	answer, err := socket.Call(ctx, "events", payload)
+	switch {
+	case errors.Is(err, realtime.ErrDisconnected):
+		return nil, turn.ErrGone
+	case err != nil || len(answer) == 0:
+		return nil, err
+	}
+	return jsondoc.Doc(answer[0]), nil
 }
 
 // groupNames are the names of a user's groups, with inherited ones, for prompts that tell them.

@@ -34,7 +34,8 @@ type Entry struct {
 	TaskID    string      // kept in the message's meta, "" for none
 }
 
-// Begin is a question in an existing chat, stored with the empty answers to it.
+// Begin is a question in an existing chat, stored with the empty answers to it; for an answer that goes on there is
+// neither.
 type Begin struct {
 	Message jsondoc.Doc // the user's message; null where only answers are made
 	Entries []Entry
