@@ -3,7 +3,6 @@ package builtin
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/galleychat/galley/core/config"
@@ -144,7 +143,7 @@ type updateMemoryIn struct {
 }
 
 func (t memoryTools) update(ctx context.Context, c turn.ToolCall, in updateMemoryIn) (any, error) {
-	ops, err := Operations(in.Operations)
+	ops, err := memory.OperationsOf(in.Operations)
 	if err != nil {
 		return nil, err
 	}
@@ -152,32 +151,6 @@ func (t memoryTools) update(ctx context.Context, c turn.ToolCall, in updateMemor
 		return nil, err
 	}
 	return t.memories.Apply(ctx, c.Principal, ops, memory.Source{CreatedBy: "tool", ChatID: c.ChatID, ModelID: c.ModelID})
-}
-
-// Operations reads changes of memories that a model asks for.
-func Operations(list []jsondoc.Doc) ([]memory.Operation, error) {
-	out := make([]memory.Operation, len(list))
-	for i, d := range list {
-		op := &out[i]
-		op.Action = d.Text("action")
-		switch op.Action {
-		case memories.Add, memories.Replace, memories.Move, memories.Remove:
-		default:
-			return nil, fmt.Errorf("operation %d: the action must be add, replace, move or remove", i+1)
-		}
-		for name, to := range map[string]**string{"id": &op.ID, "content": &op.Content, "type": &op.Type, "path": &op.Path} {
-			v := d.Get(name)
-			if v.IsNull() {
-				continue
-			}
-			s, ok := v.AsText()
-			if !ok || name == "type" && typeOf(s) == "all" {
-				return nil, fmt.Errorf("operation %d: %s is not valid", i+1, name)
-			}
-			*to = &s
-		}
-	}
-	return out, nil
 }
 
 type addMemoryIn struct {

@@ -114,6 +114,9 @@ const (
 // TaskToolCalls has a model say in words which tools to call; its messages are sent as they are.
 const TaskToolCalls Task = "function_calling"
 
+// TaskMemoryReview has the chat's own model say what to remember; its messages are sent as they are.
+const TaskMemoryReview Task = "memory_review"
+
 // Tasks asks a model for titles, tags and the like.
 type Tasks interface {
 	// Run gives the model's completion, nil where the administrator has switched the task off.
