@@ -3,10 +3,14 @@ package app
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/galleychat/galley/core/auth"
+	"github.com/galleychat/galley/core/builtin"
+	"github.com/galleychat/galley/core/embed"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
+	"github.com/galleychat/galley/core/memory"
 	"github.com/galleychat/galley/core/models"
 	"github.com/galleychat/galley/core/prompt"
 	"github.com/galleychat/galley/core/realtime"
@@ -15,10 +19,12 @@ import (
 	"github.com/galleychat/galley/core/store/chats"
 	"github.com/galleychat/galley/core/store/files"
 	"github.com/galleychat/galley/core/store/folders"
+	"github.com/galleychat/galley/core/store/memories"
 	storedmodels "github.com/galleychat/galley/core/store/models"
 	"github.com/galleychat/galley/core/store/users"
 	"github.com/galleychat/galley/core/tasks"
 	"github.com/galleychat/galley/core/turn"
+	"github.com/galleychat/galley/core/vector"
 )
 
 // conversation are the parts that chatting is made of.
@@ -35,6 +41,9 @@ type conversation struct {
 	Files       *files.Store
 	FileAccess  *files.Access
 	Uploads     *files.Folder // contents of files; made with the modules
+	Embedder    embed.Embedder
+	Vectors     vector.Store
+	Memories    *memory.Service
 }
 
 func (a *App) turnStore() turn.ChatStore {
@@ -75,14 +84,47 @@ func (a *App) openConversation() {
 	})
 	c.Files = files.New(a.DB)
 	c.FileAccess = files.NewAccess(a.DB, c.Files, a.Access, c.ChatAccess)
+	c.Embedder = embed.New(embed.Options{Settings: a.Settings, Client: a.LLM.Client(), Prefixes: a.Env.Embedding, Timeout: a.Env.Client.EmbeddingTimeout})
+	c.Vectors = vector.New(a.DB)
+	c.Memories = memory.New(memory.Deps{
+		Store: memories.New(a.DB), Users: a.Users, Access: a.Access, Settings: a.Settings, Embedder: c.Embedder, Vectors: c.Vectors, Events: a.Events, Log: a.Log,
+	})
 	c.Prompts = &prompt.Renderer{GroupNames: a.groupNames}
 	c.Tasks = &tasks.Runner{Models: c.Models, Settings: a.Settings, Prompts: c.Prompts, Filters: a.Filters}
 	c.Presence = presence.New(a.Realtime, presence.Options{Chats: readers{a}, LastActive: lastActive{a.Users}})
 	c.Turns = turn.New(turn.Deps{
 		Models: c.Models, Store: a.turnStore(), Folders: projects{a}, Tasks: taskRunner{c.Tasks},
-		Prompts: c.Prompts, Toolbox: toolbox{a}, Realtime: a.Realtime, Filters: a.Filters, Events: a.Events, Settings: a.Settings, Env: a.Env, Log: a.Log, Started: a.TurnStarted,
+		Prompts: c.Prompts, Toolbox: toolbox{a}, Builtins: a.builtins(), Memories: c.Memories, Browsers: browsers{a}, Realtime: a.Realtime, Filters: a.Filters, Events: a.Events, Settings: a.Settings, Env: a.Env, Log: a.Log, Started: a.TurnStarted,
 	})
 	a.parts = append(a.parts, c.Presence, c.Turns)
+}
+
+// builtins are the server's own tools for models. Parts that have some add their group here.
+func (a *App) builtins() *builtin.Registry {
+	r := builtin.NewRegistry(a.Access, a.Settings)
+	r.Add(
+		builtin.Time(time.Now), builtin.Ask(), builtin.Chats(a.Chats, a.Folders), builtin.Memories(a.Memories), builtin.Tasks(a.Chats),
+	)
+	return r
+}
+
+// browsers is the turn engine's way to ask people.
+type browsers struct{ a *App }
+
+// Ask implements turn.Browsers.
+func (b browsers) Ask(ctx context.Context, userID, sessionID string, payload jsondoc.Doc) (jsondoc.Doc, error) {
+	socket := b.a.Realtime.SocketByID(sessionID)
+	if socket == nil || socket.User().ID != userID {
+		return nil, turn.ErrGone
+	}
+	answer, err := socket.Call(ctx, "events", payload)
+	switch {
+	case errors.Is(err, realtime.ErrDisconnected):
+		return nil, turn.ErrGone
+	case err != nil || len(answer) == 0:
+		return nil, err
+	}
+	return jsondoc.Doc(answer[0]), nil
 }
 
 // groupNames are the names of a user's groups, with inherited ones, for prompts that tell them.

@@ -14,6 +14,7 @@ import (
 	"github.com/galleychat/galley/routes/files"
 	"github.com/galleychat/galley/routes/folders"
 	"github.com/galleychat/galley/routes/groups"
+	"github.com/galleychat/galley/routes/memories"
 	"github.com/galleychat/galley/routes/models"
 	"github.com/galleychat/galley/routes/notifications"
 	"github.com/galleychat/galley/routes/ollama"
@@ -35,7 +36,7 @@ type mounted struct {
 }
 
 // built are the tags of the API that modules serve, and single paths of others; package quiet answers for the rest.
-var built = []string{"auths", "users", "groups", "chats", "folders", "models", "openai", "ollama", "tasks", "configs", "files", "search", "pipelines", "prompts", "notifications", "/tools/"}
+var built = []string{"auths", "users", "groups", "chats", "folders", "models", "openai", "ollama", "tasks", "configs", "files", "search", "pipelines", "prompts", "notifications", "memories", "/tools/"}
 
 // modules makes all modules of the API. A module that is a Starter, Runner, Drainer or Stopper takes part in the life of
 // the process; other parts that do are appended to a.parts here.
@@ -79,6 +80,7 @@ func (a *App) modules() ([]mounted, error) {
 		})},
 		{v1 + "notifications", notifications.New(notifications.Deps{Notifications: a.Notifications, Access: a.Access, Settings: a.Settings})},
 		{v1 + "evaluations", evaluations.New(evaluations.Deps{Settings: a.Settings, Events: a.Events})},
+		{v1 + "memories", memories.New(memories.Deps{Memories: a.Memories})},
 		{v1 + "tasks", tasks.New(tasks.Deps{Tasks: a.Tasks, Settings: a.Settings})},
 		{v1 + "tools", tools.New(tools.Deps{Sources: []tools.ToolSource{pluginTools{a}}, Env: a.Env, Log: a.Log})},
 		{v1[:len(v1)-1], unbuilt.New(unbuilt.Deps{Settings: a.Settings, Built: built})},

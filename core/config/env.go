@@ -49,6 +49,7 @@ type Env struct {
 	Audit     Audit
 	Chat      Chat
 	Schedule  Schedule
+	Embedding Embedding
 	Images    ProfileImages
 
 	PersistentConfig      bool // ENABLE_PERSISTENT_CONFIG: rows of the table config override the environment
@@ -310,6 +311,13 @@ type Schedule struct {
 	Automations time.Duration // SCHEDULER_POLL_INTERVAL or AUTOMATION_POLL_INTERVAL: 10 s by default
 	Timers      time.Duration // TIMER_POLL_INTERVAL: 1 s by default
 	AlertAhead  time.Duration // CALENDAR_ALERT_LOOKAHEAD_MINUTES: 10 min by default
+}
+
+// Embedding is what is sent to embedding models besides a text. The models themselves are settings (rag.embedding_…).
+type Embedding struct {
+	QueryPrefix   string // RAG_EMBEDDING_QUERY_PREFIX: before texts that are looked for
+	ContentPrefix string // RAG_EMBEDDING_CONTENT_PREFIX: before texts that are to be found
+	PrefixField   string // RAG_EMBEDDING_PREFIX_FIELD_NAME: the member of requests that has the prefix; "" puts it before each text
 }
 
 // ProfileImages are the pictures of users and models.

@@ -191,6 +191,10 @@ func (e *Env) readFeatures(r *reader) {
 		Timers:      r.interval(time.Second, "TIMER_POLL_INTERVAL"),
 		AlertAhead:  r.duration(10*time.Minute, time.Minute, "CALENDAR_ALERT_LOOKAHEAD_MINUTES"),
 	}
+	e.Embedding = Embedding{
+		QueryPrefix: r.str("", "RAG_EMBEDDING_QUERY_PREFIX"), ContentPrefix: r.str("", "RAG_EMBEDDING_CONTENT_PREFIX"),
+		PrefixField: r.str("", "RAG_EMBEDDING_PREFIX_FIELD_NAME"),
+	}
 	e.Images = ProfileImages{
 		ForwardURLs: r.bool(true, "ENABLE_PROFILE_IMAGE_URL_FORWARDING"),
 		MIMETypes:   r.list("PROFILE_IMAGE_ALLOWED_MIME_TYPES", ",", "image/png,image/jpeg,image/gif,image/webp"),

@@ -35,6 +35,7 @@ const (
 	Emoji        Kind = "emoji_generation"
 	MoA          Kind = "moa_response_generation" // one answer out of several
 	ToolCalls    Kind = "function_calling"        // which tools to call; the messages are sent as they are
+	MemoryReview Kind = "memory_review"           // what to remember, by the chat's own model; the messages are sent as they are
 )
 
 // The uses of [Queries], which are switched on and off apart.
@@ -144,7 +145,7 @@ func (r *Runner) Completion(ctx context.Context, p *auth.Principal, req Request)
 		return nil, web.Fail(http.StatusNotFound, "Model '' was not found")
 	}
 	m := asked
-	if req.Kind != MoA {
+	if req.Kind != MoA && req.Kind != MemoryReview {
 		m = r.worker(ctx, caller, asked, snap)
 	}
 	if err := r.access(ctx, p, m); err != nil {
@@ -249,7 +250,7 @@ func Pick(arena *models.Model, all []*models.Model) (*models.Model, bool) {
 // body is the request to the model.
 func (r *Runner) body(ctx context.Context, p *auth.Principal, req *Request, m *models.Model, snap *config.Snapshot) jsondoc.Doc {
 	messages := jsondoc.Array(req.Messages...)
-	if req.Kind != ToolCalls {
+	if req.Kind != ToolCalls && req.Kind != MemoryReview {
 		messages = jsondoc.Array(message("user", r.prompt(ctx, p, req, snap)))
 	}
 	if system := m.Params().Text("system"); system != "" {
@@ -286,7 +287,7 @@ func message(role, content string) jsondoc.Doc {
 // params are the parameters of a task: those in the settings, or what the task itself limits.
 func (r *Runner) params(kind Kind, snap *config.Snapshot) jsondoc.Doc {
 	switch kind {
-	case MoA, ToolCalls:
+	case MoA, ToolCalls, MemoryReview:
 		return nil
 	case Emoji:
 		return jsondoc.Doc(`{"max_tokens":4}`)

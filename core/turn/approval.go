@@ -12,7 +12,7 @@ import (
 // errWaiting ends a turn that waits for a person's decision on a tool call. The answer goes on with a later request.
 var errWaiting = errors.New("a tool call waits for approval")
 
-// refusedUnasked is what models are told of calls that nobody could be asked about.
+// refusedUnasked is what models are told of calls that nobody approved of, or could be asked about.
 const refusedUnasked = "Error: tool call was not approved."
 
 // AwaitsDecision says whether nobody has decided on a tool call of this status yet.
@@ -70,14 +70,20 @@ func (e *Engine) pause(ctx context.Context, t *Turn, a *answer) error {
 	return errWaiting
 }
 
-// hold marks the round's calls as waiting, the first as the one to be asked about, and gives the output.
+// hold marks the round's calls that have no result as waiting, the first as the one to be asked about, and gives the output.
 func (a *answer) hold() jsondoc.Doc {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.flush()
 	status := "pending"
+	done := map[string]bool{}
 	for _, it := range a.items {
-		if it.kind == "function_call" {
+		if it.kind == "" {
+			done[it.raw.Text("call_id")] = true
+		}
+	}
+	for _, it := range a.items {
+		if it.kind == "function_call" && !done[it.callID] {
 			it.status, status = status, "queued"
 		}
 	}
@@ -91,7 +97,11 @@ func (t *Turn) remembered() jsondoc.Doc {
 		params.Raw(name, t.params.Get(name))
 	}
 	params.Raw("function_calling", t.params.Get("function_calling").Or(jsondoc.Doc(`"native"`)))
-	params.Raw("tool_approval_mode", jsondoc.Doc(`"ask"`))
+	mode := "full" // it waits for an answer to ask_user only
+	if t.askFirst {
+		mode = "ask"
+	}
+	params.Raw("tool_approval_mode", jsondoc.Text(mode))
 	params.Raw("model_controls", t.controls.Or(jsondoc.Doc("{}")))
 	session := jsondoc.Doc("null")
 	if t.session != "" {
@@ -146,7 +156,7 @@ func (e *Engine) claimCall(ctx context.Context, t *Turn) (call jsondoc.Doc, err 
 			return nil, errWaiting
 		}
 		next := slices.IndexFunc(open, func(i int) bool {
-			return items[i].Text("name") != "ask_user" && (!t.askFirst || items[i].Bool("approved"))
+			return items[i].Text("name") != askUser && (!t.askFirst || items[i].Bool("approved"))
 		})
 		switch {
 		case next >= 0:

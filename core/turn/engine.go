@@ -27,7 +27,7 @@ var errStopped = errors.New("stopped")
 // errUnavailable is the answer while the server stops.
 var errUnavailable = web.Fail(http.StatusServiceUnavailable, "The server is shutting down")
 
-// Deps are what an Engine works with. Folders, Tasks, Prompts and Toolbox may be nil.
+// Deps are what an Engine works with. Folders, Tasks, Prompts, Toolbox, Builtins, Memories and Browsers may be nil.
 type Deps struct {
 	Models   models.Finder
 	Store    Store
@@ -35,6 +35,9 @@ type Deps struct {
 	Tasks    Tasks
 	Prompts  Prompts
 	Toolbox  Toolbox
+	Builtins Builtins
+	Memories Memories
+	Browsers Browsers
 	Realtime Realtime
 	Filters  filter.Set // may be nil
 	Events   *events.Bus

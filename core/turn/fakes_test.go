@@ -65,7 +65,9 @@ func (m *memory) Begin(_ context.Context, c *Chat, _ *auth.Principal, b Begin) (
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	id := b.Message.Text("id")
-	m.messages[c.ID][id] = b.Message
+	if id != "" {
+		m.messages[c.ID][id] = b.Message
+	}
 	for _, e := range b.Entries {
 		m.messages[c.ID][e.MessageID] = jsondoc.Of(map[string]any{"id": e.MessageID, "role": "assistant", "content": "", "done": false, "model": e.ModelID, "parentId": id})
 	}

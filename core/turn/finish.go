@@ -315,14 +315,15 @@ func (e *Engine) wholeFailure(ctx context.Context, t *Turn, failure jsondoc.Doc)
 	return nil
 }
 
-// follow does what follows an answer: follow-up questions, a title, tags. Failures are not the answer's.
+// follow does what follows an answer: follow-up questions, a title, tags, and from time to time a look at memories. Failures are not the answer's.
 func (e *Engine) follow(ctx context.Context, t *Turn, text string) {
-	if e.Tasks == nil || !t.background.Truthy() {
+	review := e.reviews(t)
+	if e.Tasks == nil || !t.background.Truthy() && !review {
 		return
 	}
 	wants := func(task Task) bool { return t.background.Get(string(task)).Truthy() }
 	listed := t.background.Get(string(TaskTitle)) != nil && !t.isNew
-	if !wants(TaskFollowUps) && (t.onlyFollowUps || !listed && !wants(TaskTags)) {
+	if !review && !wants(TaskFollowUps) && (t.onlyFollowUps || !listed && !wants(TaskTags)) {
 		return
 	}
 	ms, total, err := e.conversation(ctx, t, text)
@@ -331,6 +332,9 @@ func (e *Engine) follow(ctx context.Context, t *Turn, text string) {
 			e.Log.DebugContext(ctx, "no background tasks", "chat", t.chatID, "error", err)
 		}
 		return
+	}
+	if review {
+		e.reviewMemories(ctx, t, ms)
 	}
 	if wants(TaskFollowUps) {
 		e.followUps(ctx, t, ms)

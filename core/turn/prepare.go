@@ -29,6 +29,7 @@ var prepareSteps = []step{
 	{"caller's prompt", (*Engine).renderCallerPrompt},
 	{"folder", (*Engine).applyFolder},
 	{"filters", (*Engine).inlet},
+	{"memories", (*Engine).addMemories},
 	{"offer of tools", (*Engine).offerTools},
 	{"trim", (*Engine).trim},
 	{"model's prompt", (*Engine).applyModelPrompt},

@@ -34,7 +34,8 @@ type Entry struct {
 	TaskID    string      // kept in the message's meta, "" for none
 }
 
-// Begin is a question in an existing chat, stored with the empty answers to it.
+// Begin is a question in an existing chat, stored with the empty answers to it; for an answer that goes on there is
+// neither.
 type Begin struct {
 	Message jsondoc.Doc // the user's message; null where only answers are made
 	Entries []Entry
@@ -112,6 +113,9 @@ const (
 
 // TaskToolCalls has a model say in words which tools to call; its messages are sent as they are.
 const TaskToolCalls Task = "function_calling"
+
+// TaskMemoryReview has the chat's own model say what to remember; its messages are sent as they are.
+const TaskMemoryReview Task = "memory_review"
 
 // Tasks asks a model for titles, tags and the like.
 type Tasks interface {

@@ -40,10 +40,10 @@ func (s toolset) newRequest(id, name, arguments string) request {
 	args, ok := readArguments(arguments)
 	switch {
 	case !ok:
-		r.refused = "Error: The arguments of " + name + " are no complete, valid JSON. Send the call again with a JSON object."
+		r.refused = "Error: Tool call arguments could not be parsed. The model generated malformed or incomplete JSON for `" + name + "`. Please try again."
 		return r
 	case args.Kind() != '{':
-		r.refused = "Error: The arguments of " + name + " must be a JSON object. Send the call again."
+		r.refused = "Error: Tool call arguments for `" + name + "` must be a JSON object. Please try again."
 		return r
 	}
 	r.arguments = args
@@ -65,11 +65,11 @@ func readArguments(text string) (jsondoc.Doc, bool) {
 			return nil, false
 		}
 	}
-	return compact(d), true
+	return Compact(d), true
 }
 
-// compact is a document without white space and with no needless escapes.
-func compact(d jsondoc.Doc) jsondoc.Doc { return formatted(d) }
+// Compact is a document without white space and with no needless escapes.
+func Compact(d jsondoc.Doc) jsondoc.Doc { return formatted(d) }
 
 func formatted(d jsondoc.Doc, how ...jsontext.Options) jsondoc.Doc {
 	v := jsontext.Value(bytes.Clone(d))
@@ -98,7 +98,7 @@ func splitArguments(text string) []string {
 	return out
 }
 
-// runCalls runs calls at the same time and gives what came of them in their order. When ctx ends it returns at once, with
+// runCalls runs calls, at the same time where their tools let it, and gives what came of them in their order. When ctx ends it returns at once, with
 // the cause; calls that do not heed ctx end by themselves, unheard.
 func (e *Engine) runCalls(ctx context.Context, t *Turn, calls []request) ([]outcome, error) {
 	running, cancel := context.WithCancel(ctx)
@@ -109,8 +109,20 @@ func (e *Engine) runCalls(ctx context.Context, t *Turn, calls []request) ([]outc
 		out outcome
 	}
 	done := make(chan ended, len(calls))
+	var queue []int // of those that run one after the other
 	for i, c := range calls {
+		if t.askFirst || c.tool != nil && c.tool.Builtin {
+			queue = append(queue, i)
+			continue
+		}
 		go func() { done <- ended{i, e.runCall(running, t, c, emit)} }()
+	}
+	if queue != nil {
+		go func() {
+			for _, i := range queue {
+				done <- ended{i, e.runCall(running, t, calls[i], emit)}
+			}
+		}()
 	}
 	out := make([]outcome, len(calls))
 	for range calls {
@@ -128,15 +140,24 @@ func (e *Engine) runCall(ctx context.Context, t *Turn, c request, emit func(stri
 	if c.refused != "" {
 		return outcome{text: c.refused}
 	}
+	if ctx.Err() != nil {
+		return failure(context.Cause(ctx).Error())
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			e.Log.ErrorContext(ctx, "panic in a tool", "set", c.tool.Set, "tool", c.tool.Name, "panic", p, "stack", string(debug.Stack()))
 			out = failure(fmt.Sprintf("The tool %s broke down.", c.name))
 		}
 	}()
+	if t.askFirst && !savedChat(t.chatID) && !c.asksUser() && !e.confirmed(ctx, t, c) {
+		return outcome{text: refusedUnasked}
+	}
 	res, err := c.tool.Call(ctx, ToolCall{
 		ID: c.id, Name: c.tool.Name, Arguments: c.tool.known(c.arguments), Principal: t.p, ModelID: t.modelID,
 		ChatID: t.chatID, MessageID: t.messageID, SessionID: t.session, Emit: emit,
+		Ask: func(ctx context.Context, kind string, data jsondoc.Doc) (jsondoc.Doc, error) {
+			return e.askBrowser(ctx, t, kind, data)
+		},
 	})
 	if err != nil {
 		return failure(err.Error())

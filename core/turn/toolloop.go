@@ -36,7 +36,9 @@ func (e *Engine) runTools(ctx context.Context, t *Turn, a *answer) error {
 
 // runRound runs the calls of one round. They are shown and stored before they run, and with their results.
 func (e *Engine) runRound(ctx context.Context, t *Turn, a *answer, calls []*item) error {
-	if t.askFirst && savedChat(t.chatID) {
+	saved := savedChat(t.chatID)
+	calls, asks := a.stageQuestions(t.tools, calls, saved)
+	if asks || saved && t.askFirst && len(calls) > 0 {
 		return e.pause(ctx, t, a)
 	}
 	a.showRound()
@@ -44,9 +46,6 @@ func (e *Engine) runRound(ctx context.Context, t *Turn, a *answer, calls []*item
 	requests := make([]request, len(calls))
 	for i, c := range calls {
 		requests[i] = t.tools.newRequest(c.callID, c.name, string(c.text))
-		if t.askFirst {
-			requests[i].refused = refusedUnasked // a temporary chat cannot wait for a decision
-		}
 	}
 	outcomes, err := e.runCalls(ctx, t, requests)
 	if err != nil {

@@ -1,6 +1,7 @@
 package turn
 
 import (
+	"bytes"
 	"context"
 	"regexp"
 	"slices"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/models"
 )
 
 // Tool is one function that a model may call.
@@ -18,7 +20,12 @@ type Tool struct {
 	Parameters  jsondoc.Doc // JSON Schema of the arguments, an object; nil for none
 	// AllArguments has Call see arguments that Parameters does not name. Others are dropped.
 	AllArguments bool
-	// Call runs the tool. Calls of one round run at the same time. It should return soon after ctx ends, and is not
+	// Builtin says that the tool is the server's own: it gives way to others of its name, and calls of such tools run one
+	// after the other, in the order in which the model asks for them.
+	Builtin bool
+	// Spec describes the function to providers, where that is known beforehand: what Name, Description and Parameters say.
+	Spec jsondoc.Doc
+	// Call runs the tool. Calls of one round run at the same time, but for those of Builtin tools. It should return soon after ctx ends, and is not
 	// waited for then. Its error is told to the model, a panic is too.
 	Call func(ctx context.Context, call ToolCall) (ToolResult, error)
 }
@@ -36,6 +43,8 @@ type ToolCall struct {
 	// Emit sends an event to those who see the answer: "status", "files", "source", "notification", … What is to be
 	// kept with the message is stored. It does nothing without a chat, and once the call has ended.
 	Emit func(kind string, data jsondoc.Doc)
+	// Ask sends an event to the page of the session that asked and waits for its answer; an error says why there is none.
+	Ask func(ctx context.Context, kind string, data jsondoc.Doc) (jsondoc.Doc, error)
 }
 
 // ToolResult is what a tool gives back.
@@ -57,10 +66,30 @@ type Toolbox interface {
 	Tools(ctx context.Context, p *auth.Principal, ids []string) ([]Tool, error)
 }
 
+// Builtins gives the server's own tools, for requests that come from a page and name no tools of their own.
+type Builtins interface {
+	// Tools gives those that are of use in a turn and that its person may use.
+	Tools(ctx context.Context, o Offer) ([]Tool, error)
+}
+
+// Offer is the turn that tools are offered for.
+type Offer struct {
+	Principal *auth.Principal
+	Model     *models.Model
+	Features  jsondoc.Doc // what the request switches on, an object
+	Saved     bool        // the chat is in the database
+}
+
+// Unless says whether a switch of an object is on that is on unless it says otherwise.
+func Unless(switches jsondoc.Doc, name string) bool {
+	v := switches.Get(name)
+	return v == nil || v.Truthy()
+}
+
 // parseTools reads which tools the request wants. A request with tools of its own, be it none, gets no others.
 func (e *Engine) parseTools(t *Turn) {
 	ids := t.form.Pop("tool_ids").Texts()
-	if e.Toolbox == nil || !t.form.Get("tools").IsNull() {
+	if t.ownTools = !t.form.Get("tools").IsNull(); t.ownTools || e.Toolbox == nil {
 		return
 	}
 	for _, id := range ids {
@@ -74,30 +103,51 @@ func (e *Engine) parseTools(t *Turn) {
 	}
 }
 
-// findTools finds the tools that the request names.
+// findTools finds the tools that the request names, and the server's own.
 func (e *Engine) findTools(ctx context.Context, t *Turn) error {
-	if len(t.toolIDs) == 0 {
+	t.tools, t.toolsFor = nil, t.model
+	if len(t.toolIDs) > 0 {
+		found, err := e.Toolbox.Tools(ctx, t.p, t.toolIDs)
+		if err != nil {
+			return err
+		}
+		t.tools = newToolset(found)
+	}
+	if e.Builtins == nil || t.ownTools || t.session == "" || t.legacyTools() || !Unless(t.model.Meta().Get("capabilities"), "builtin_tools") {
 		return nil
 	}
-	found, err := e.Toolbox.Tools(ctx, t.p, t.toolIDs)
-	t.tools = newToolset(found)
+	own, err := e.Builtins.Tools(ctx, Offer{Principal: t.p, Model: t.model, Features: t.features, Saved: savedChat(t.chatID)})
+	t.tools = t.tools.with(own)
 	return err
 }
+
+// legacyTools says that the model cannot call tools itself.
+func (t *Turn) legacyTools() bool { return t.params.Text("function_calling") == "legacy" }
 
 // offerTools gives the tools to the provider, for the model to call. For models that are set to the legacy way, a model is
 // asked in words which to call, and the results go into the question.
 func (e *Engine) offerTools(ctx context.Context, t *Turn) error {
+	if features := t.form.Get("features"); t.toolsFor != t.model || !bytes.Equal(features, t.features) { // by a filter
+		t.features = features
+		if err := e.findTools(ctx, t); err != nil {
+			return err
+		}
+	}
 	if len(t.tools) == 0 {
 		return nil
 	}
-	if t.params.Text("function_calling") == "legacy" {
+	if t.legacyTools() {
 		return e.promptTools(ctx, t)
 	}
-	specs := make([]jsondoc.Doc, len(t.tools))
+	var added []jsondoc.Doc // by filters
+	if !t.ownTools {
+		added = t.form.Get("tools").List()
+	}
+	specs := make([]jsondoc.Doc, len(t.tools), len(t.tools)+len(added))
 	for i, tool := range t.tools {
 		specs[i] = jsondoc.Object("type", jsondoc.Doc(`"function"`)).Set(tool.spec(), "function")
 	}
-	t.form.Set("tools", jsondoc.Array(specs...))
+	t.form.Set("tools", jsondoc.Array(append(specs, added...)...))
 	return nil
 }
 
@@ -123,6 +173,18 @@ func newToolset(tools []Tool) toolset {
 	return out
 }
 
+// with adds the server's own tools, those whose names are free.
+func (s toolset) with(own []Tool) toolset {
+	out := make(toolset, len(s), len(s)+len(own))
+	copy(out, s)
+	for _, tool := range own {
+		if s.find(tool.Name) == nil {
+			out = append(out, namedTool{tool, tool.Name})
+		}
+	}
+	return out
+}
+
 // notInNames matches what providers take in no name of a function.
 var notInNames = regexp.MustCompile(`[^A-Za-z0-9_-]`)
 
@@ -138,6 +200,9 @@ func (s toolset) find(name string) *namedTool {
 
 // spec describes the tool to a model.
 func (n *namedTool) spec() jsondoc.Doc {
+	if n.Spec != nil {
+		return n.Spec
+	}
 	description := n.Description
 	if strings.TrimSpace(description) == "" {
 		description = n.as

@@ -55,6 +55,8 @@ type Turn struct {
 	askFirst        bool          // tools run only once a person has approved
 	toolIDs         []string
 	tools           toolset
+	toolsFor        *models.Model // whose model's switches tools went by
+	ownTools        bool          // the request has tools of its own, be it none
 	sources         []jsondoc.Doc // what the question was enriched with, for citations
 	onlyFollowUps   bool          // another model's turn does title and tags
 	filterIDs       []string      // filters that the request switches on
@@ -329,24 +331,18 @@ func (e *Engine) beginKnown(ctx context.Context, t *Turn) error {
 	default:
 		t.chatVariables = t.chatVariables.Or(jsondoc.Doc("{}"))
 	}
-	if t.assistantID != "" {
-		return e.beginContinued(ctx, t)
-	}
-	b := Begin{Message: t.userMessage, Entries: t.entries}
+	var b Begin
 	if owner {
-		b.Models = t.userMessage.Get("models")
-		if !b.Models.Truthy() {
-			var asked []string
-			for _, en := range t.entries {
-				asked = append(asked, en.ModelID)
-			}
-			b.Models = jsondoc.Of(asked)
-		}
-		if !t.files.IsNull() {
-			b.Files = t.files
-		}
-		b.Variables = t.chatVariables
+		b = t.selected()
 	}
+	if t.assistantID != "" {
+		if err := e.beginContinued(ctx, t); err != nil || !owner {
+			return err
+		}
+		_, err := e.Store.Begin(ctx, chat, t.p, b)
+		return err
+	}
+	b.Message, b.Entries = t.userMessage, t.entries
 	written, err := e.Store.Begin(ctx, chat, t.p, b)
 	if err != nil {
 		return err
@@ -358,6 +354,22 @@ func (e *Engine) beginKnown(ctx context.Context, t *Turn) error {
 	newEmitter(e.Realtime, t.p.ID, t.chatID, t.userMessageID, t.session).own("chat:list", t.listData())
 	e.publishBegun(ctx, t, written.Get("messages"))
 	return e.noteFiles(ctx, t)
+}
+
+// selected is what the owner has selected for the chat with the request.
+func (t *Turn) selected() Begin {
+	b := Begin{Models: t.userMessage.Get("models"), Variables: t.chatVariables}
+	if !b.Models.Truthy() {
+		var asked []string
+		for _, en := range t.entries {
+			asked = append(asked, en.ModelID)
+		}
+		b.Models = jsondoc.Of(asked)
+	}
+	if !t.files.IsNull() {
+		b.Files = t.files
+	}
+	return b
 }
 
 func withoutMeta(written jsondoc.Doc) jsondoc.Doc {

@@ -84,7 +84,7 @@ func (d *decision) decide(call jsondoc.Doc) (decided, result jsondoc.Doc, err er
 		if !answers.Truthy() {
 			answers = jsondoc.Doc("{}")
 		}
-		text = string(jsondoc.Object("status", jsondoc.Doc(`"answered"`)).Set(answers, "answers"))
+		text = string(jsondoc.Object("status", jsondoc.Doc(`"answered"`)).Set(turn.Compact(answers), "answers"))
 	}
 	return call.Set(jsondoc.Doc(`"completed"`), "status"), d.result("completed", text), nil
 }

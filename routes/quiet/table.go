@@ -32,7 +32,7 @@ var (
 )
 
 // table is what the reference 0.12.4 answers, with nothing in its database, while these features are off: channels, notes,
-// memories, calendars, automations, apps and plugins (tools and functions).
+// calendars, automations, apps and plugins (tools and functions).
 var table = []row{
 	{"tools", auth.Verified, list, "/tools/ /tools/list"},
 	{"tools", auth.Verified, list.but(denied), "/tools/export"},
@@ -68,8 +68,6 @@ var table = []row{
 	{"apps", auth.Admin, noApps, "/apps/{app_id}"},
 
 	{"notes", auth.Verified, noNotes, "/notes/ /notes/pinned /notes/search /notes/{id} /notes/{id}/chat /notes/{id}/chats"},
-
-	{"memories", auth.Verified, missing, "/memories/"},
 
 	{"calendars", auth.Verified, off, "/calendars/ /calendars/events /calendars/events/search /calendars/events/{event_id} /calendars/{calendar_id}"},
 
@@ -107,7 +105,6 @@ var emptyWhenOn = []empty{
 	{config.NotesEnable, "/notes/{id}", missing},
 	{config.NotesEnable, "/notes/{id}/chat", missing},
 	{config.NotesEnable, "/notes/{id}/chats", missing},
-	{config.MemoriesEnable, "/memories/", list},
 	{config.CalendarEnable, "/calendars/", list},
 	{config.CalendarEnable, "/calendars/events", list},
 	{config.CalendarEnable, "/calendars/events/search", page},
@@ -122,7 +119,7 @@ var emptyWhenOn = []empty{
 type feature struct{ flag, tag string }
 
 // features are off, whatever the settings say, for as long as their tag is not built; where what is missing is a part of the chat turn, the tag is
-// "turn" and the name of that part. Features that are on by default (notes, memories, calendar, automations, tools, …) are
+// "turn" and the name of that part. Features that are on by default (notes, calendar, automations, tools, …) are
 // not among them: the contract of GET /api/config has them on, and their paths say that nothing is there.
 var features = []feature{
 	{"enable_direct_integrations", "tool_servers"},

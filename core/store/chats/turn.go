@@ -46,7 +46,7 @@ func (s *Store) InsertTurn(ctx context.Context, chatID string, user Author, user
 // BeginTurn puts a user's message and empty answers to it into a chat, in one step under the chat's lock, so that two
 // people who write at once cannot lose each other's messages. Without a message (nil) the answers have no parent. A
 // known user message is answered again: the answers become siblings. An empty answer that its author prepared is taken
-// over. Errors: ErrMessageExists, ErrNotUser, ErrNoParent, store.ErrNotFound.
+// over. With neither message nor answers it only keeps what was selected. Errors: ErrMessageExists, ErrNotUser, ErrNoParent, store.ErrNotFound.
 func (s *Store) BeginTurn(ctx context.Context, chatID string, begin Begin) (*Turn, error) {
 	user, userMessage, replies := begin.User, begin.Message, begin.Replies
 	turn := &Turn{}
@@ -107,7 +107,9 @@ func (s *Store) BeginTurn(ctx context.Context, chatID string, begin Begin) (*Tur
 		if id, ok := turn.CurrentID.AsText(); ok {
 			c.CurrentMessageID = &id
 		}
-		c.UpdatedAt = s.unix()
+		if len(changed) > 0 {
+			c.UpdatedAt = s.unix()
+		}
 		if begin.Models != nil {
 			d.top.Set("models", Clean(begin.Models))
 		}

@@ -235,7 +235,7 @@ func MergeSettings(old, changes jsondoc.Doc) jsondoc.Doc {
 	return o.Doc()
 }
 
-// Delete removes an account with its memberships, chats, keys and sessions. One that is not there is no error.
+// Delete removes an account with its memberships, chats, memories, keys and sessions. One that is not there is no error.
 func (s *Store) Delete(ctx context.Context, id string) error {
 	err := s.db.Tx(ctx, func(tx *store.Tx) error { return s.DeleteTx(ctx, tx, id) })
 	if err != nil {
@@ -261,6 +261,8 @@ func (s *Store) DeleteTx(ctx context.Context, tx *store.Tx, id string) error {
 		`DELETE FROM chat WHERE user_id = $1`,
 		`DELETE FROM api_key WHERE user_id = $1`,
 		`DELETE FROM oauth_session WHERE user_id = $1`,
+		`DELETE FROM memory WHERE user_id = $1`,
+		`DELETE FROM galley_vector WHERE collection = 'user-memory-' || $1`,
 		`DELETE FROM "user" WHERE id = $1`,
 		`DELETE FROM auth WHERE id = $1`,
 	} {
