@@ -209,8 +209,9 @@ func (a *App) openRouter() error {
 		limit = math.MaxInt64
 	}
 	a.Router = web.New(web.Options{
-		Auth: a.Sessions, Logger: a.Log, Observe: a.observeRoute(), ObserveDynamic: a.observeDynamic(), Permit: a.permit, Fallback: a.pluginsOrSite(), MaxBody: limit,
+		Auth: a.Sessions, Logger: a.Log, Observe: a.observeRoute(), ObserveDynamic: a.observeDynamic(), Permit: a.permit, Fallback: shareLinks(a.pluginsOrSite()), MaxBody: limit,
 		CORS: a.Env.CORSOrigins, Version: config.Version, Compress: a.Env.Compression, UploadDir: a.Env.UploadDir(),
+		Headers: a.Env.Headers, Proxies: web.ParseProxies(a.Env.ForwardedAllow),
 	})
 	modules, err := a.modules()
 	if err != nil {
@@ -221,8 +222,9 @@ func (a *App) openRouter() error {
 		a.parts = append(a.parts, m.module)
 	}
 	a.Router.Handle("GET /metrics", a.Obs.MetricsHandler())
-	a.Router.Handle("/ws/socket.io", a.Realtime)
-	a.Router.Handle("/ws/socket.io/", a.Realtime)
+	sockets := upgradesOnly(a.Realtime)
+	a.Router.Handle("/ws/socket.io", sockets)
+	a.Router.Handle("/ws/socket.io/", sockets)
 	a.Router.Describe()
 	a.Router.Finish()
 	return nil

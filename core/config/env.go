@@ -71,6 +71,15 @@ type Env struct {
 	CORSOrigins []string // CORS_ALLOW_ORIGIN, split at ";"; {"*"} means any
 	CORSSchemes []string // CORS_ALLOW_CUSTOM_SCHEME, split at ";": besides http and https
 
+	// Headers are of every answer: HSTS, CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY, XFRAME_OPTIONS,
+	// XCONTENT_TYPE, XDOWNLOAD_OPTIONS, XPERMITTED_CROSS_DOMAIN_POLICIES, REFERRER_POLICY, PERMISSIONS_POLICY, CACHE_CONTROL,
+	// CROSS_ORIGIN_EMBEDDER_POLICY, …_OPENER_POLICY, …_RESOURCE_POLICY and REPORTING_ENDPOINTS. None is set by default.
+	Headers http.Header
+	// ForwardedAllow is FORWARDED_ALLOW_IPS: addresses and networks of proxies, with commas between them, whose
+	// X-Forwarded-For and X-Forwarded-Proto are believed. "*", the default as in the reference's start, believes everybody:
+	// name the proxy where clients can reach the server past it, or they choose the address that logs and limits see.
+	ForwardedAllow string
+
 	AdminChatAccess       bool // ENABLE_ADMIN_CHAT_ACCESS
 	SignOutRevokes        bool // GALLEY_SIGNOUT_REVOKES: signing out ends the token, not only the browser's copy of it; off by default, as in the reference without Redis
 	AdminExport           bool // ENABLE_ADMIN_EXPORT

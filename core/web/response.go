@@ -36,10 +36,13 @@ const (
 
 func (w *response) Header() http.Header { return w.header }
 
-// fix sets the headers that every answer has.
-func (w *response) fix(h http.Header) {
-	w.fixed = h
-	for k, v := range h {
+// fix sets the headers that every answer has, in place of the handler's own: the operator knows better. A policy for
+// contents comes on top of the handler's, since browsers keep to both.
+func (w *response) fix() {
+	for k, v := range w.fixed {
+		if own := w.header[k]; own != nil && k == "Content-Security-Policy" {
+			v = append(own[:len(own):len(own)], v...)
+		}
 		w.header[k] = v
 	}
 }
@@ -59,6 +62,7 @@ func (w *response) WriteHeader(code int) {
 		return
 	}
 	w.status = code
+	w.fix()
 	if !w.compress || !compressible(code, w.header) {
 		w.plain()
 		return
@@ -136,6 +140,7 @@ func (w *response) whole(status int, body []byte) error {
 		_, err := w.Write(body) // somebody began another answer
 		return err
 	}
+	w.fix()
 	if w.compress && len(body) >= minCompress && compressible(status, w.header) && !isLocal(w.req) {
 		addVary(w.header, "Accept-Encoding")
 		if acceptsGzip(w.req) {
@@ -199,6 +204,8 @@ func (w *response) FlushError() error {
 // finish ends the answer once the handler has returned.
 func (w *response) finish() {
 	switch w.mode {
+	case undecided:
+		w.fix() // net/http answers with an empty 200
 	case holding:
 		w.plain()
 		_, _ = w.ResponseWriter.Write(w.held)
@@ -219,5 +226,10 @@ func (w *response) drop() {
 
 // reset forgets an answer of which nothing went out.
 func (w *response) reset() {
+	if w.status != 0 {
+		for k := range w.fixed {
+			delete(w.header, k) // set again with the answer that comes
+		}
+	}
 	w.status, w.mode, w.held, w.written = 0, undecided, nil, 0
 }
