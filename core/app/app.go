@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/galleychat/galley/core/access"
+	"github.com/galleychat/galley/core/audit"
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/events"
@@ -208,10 +209,19 @@ func (a *App) openRouter() error {
 	if limit == 0 {
 		limit = math.MaxInt64
 	}
+	record, err := audit.Open(audit.Options{Env: a.Env.Audit, Door: a.Sessions, Stdout: os.Stdout, Log: a.Log})
+	if err != nil {
+		return &SettingError{Err: err}
+	}
+	var auditor web.Auditor // stays nil without a log
+	if record != nil {
+		auditor = record
+		a.parts = append(a.parts, record)
+	}
 	a.Router = web.New(web.Options{
 		Auth: a.Sessions, Logger: a.Log, Observe: a.observeRoute(), ObserveDynamic: a.observeDynamic(), Permit: a.permit, Fallback: shareLinks(a.pluginsOrSite()), MaxBody: limit,
 		CORS: a.Env.CORSOrigins, Version: config.Version, Compress: a.Env.Compression, UploadDir: a.Env.UploadDir(),
-		Headers: a.Env.Headers, Proxies: web.ParseProxies(a.Env.ForwardedAllow),
+		Headers: a.Env.Headers, Audit: auditor, Proxies: web.ParseProxies(a.Env.ForwardedAllow),
 	})
 	modules, err := a.modules()
 	if err != nil {

@@ -67,6 +67,9 @@ func (r *Router) frame(o Observer, next http.HandlerFunc) http.Handler {
 		w.req = req
 		w.header["X-Request-Id"] = x.ctx.id[:]
 		w.fixed = r.o.Headers
+		if r.o.Audit != nil {
+			w.record(r.o.Audit, req)
+		}
 		debugging := r.o.Logger.Enabled(req.Context(), slog.LevelDebug)
 		var start time.Time
 		if debugging {
@@ -85,6 +88,10 @@ func (r *Router) frame(o Observer, next http.HandlerFunc) http.Handler {
 			}
 			if done != nil {
 				done(w.status, w.written)
+			}
+			if w.rec != nil {
+				w.rec.Status = w.status
+				r.o.Audit.End(req, w.rec)
 			}
 			if debugging {
 				r.o.Logger.DebugContext(req.Context(), "request", "method", req.Method, "path", req.URL.Path, "status", w.status, "bytes", w.written,

@@ -23,6 +23,7 @@ type response struct {
 	fixed    http.Header  // of every answer
 	held     []byte       // of an answer whose size is not known yet
 	body     *patientBody // of a dynamic route's request, nil for none
+	rec      *Record      // nil where the request is not recorded
 }
 
 type mode uint8
@@ -108,6 +109,7 @@ func (w *response) Write(b []byte) (int, error) {
 		w.WriteHeader(http.StatusOK)
 	}
 	w.written += int64(len(b))
+	w.keep(b)
 	if w.mode == holding {
 		if len(w.held)+len(b) < minCompress {
 			w.held = append(w.held, b...)
@@ -141,6 +143,7 @@ func (w *response) whole(status int, body []byte) error {
 		return err
 	}
 	w.fix()
+	w.keep(body)
 	if w.compress && len(body) >= minCompress && compressible(status, w.header) && !isLocal(w.req) {
 		addVary(w.header, "Accept-Encoding")
 		if acceptsGzip(w.req) {
@@ -168,7 +171,7 @@ func (w *response) ReadFrom(r io.Reader) (int64, error) {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	if w.mode != plain {
+	if w.mode != plain || w.rec != nil {
 		return io.Copy(struct{ io.Writer }{w}, r)
 	}
 	n, err := io.Copy(w.ResponseWriter, r)
@@ -226,6 +229,9 @@ func (w *response) drop() {
 
 // reset forgets an answer of which nothing went out.
 func (w *response) reset() {
+	if w.rec != nil {
+		w.rec.Answered.forget()
+	}
 	if w.status != 0 {
 		for k := range w.fixed {
 			delete(w.header, k) // set again with the answer that comes
