@@ -31,6 +31,7 @@ import (
 	"github.com/galleychat/galley/core/obs"
 	"github.com/galleychat/galley/core/plugin"
 	"github.com/galleychat/galley/core/realtime"
+	"github.com/galleychat/galley/core/redis"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/users"
 	"github.com/galleychat/galley/core/web"
@@ -46,6 +47,7 @@ type App struct {
 	Settings *config.Settings
 	Events   *events.Bus
 	Users    *users.Store
+	Redis    *redis.Client // nil for none
 	Access   *access.Access
 	Sessions *session.Sessions
 	LLM      *llm.Registry
@@ -130,8 +132,8 @@ func (a *App) openObs() (err error) {
 		return &SettingError{Err: err}
 	}
 	a.Log = a.Obs.Log
-	if a.Env.Redis.URL != "" || a.Env.WebSocket.Manager != "" {
-		a.Log.Warn("Redis is not used: run one process for a database", "variables", "REDIS_URL, WEBSOCKET_MANAGER")
+	if a.Env.WebSocket.Manager != "" {
+		a.Log.Warn("sockets and running tasks are of one process: run one for a database", "variable", "WEBSOCKET_MANAGER")
 	}
 	return nil
 }
@@ -173,7 +175,16 @@ func (a *App) openIdentity(ctx context.Context) (err error) {
 	a.Users = users.New(a.DB)
 	a.Users.SetActiveInterval(a.Env.ActiveInterval)
 	a.Access = access.New(a.DB, a.Settings)
-	a.Sessions = session.New(session.Options{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env})
+	o := session.Options{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env}
+	if a.Redis, err = redis.Open(a.Env.Redis, a.Log); err != nil {
+		return &SettingError{Err: err}
+	}
+	if a.Redis != nil {
+		a.parts = append(a.parts, a.Redis)
+		o.Shared = a.Redis
+		a.Log.Info("Redis is used for revoked tokens and rate limits; sockets and running tasks are of one process")
+	}
+	a.Sessions = session.New(o)
 	ws := a.Env.WebSocket
 	a.Realtime = realtime.New(realtime.Options{
 		Authenticate: a.socketUser, Logger: a.Log, AllowOrigin: a.allowOrigin,

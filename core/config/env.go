@@ -81,7 +81,6 @@ type Env struct {
 	ForwardedAllow string
 
 	AdminChatAccess       bool // ENABLE_ADMIN_CHAT_ACCESS
-	SignOutRevokes        bool // GALLEY_SIGNOUT_REVOKES: signing out ends the token, not only the browser's copy of it; off by default, as in the reference without Redis
 	AdminExport           bool // ENABLE_ADMIN_EXPORT
 	AdminAnalytics        bool // ENABLE_ADMIN_ANALYTICS
 	AdminContentAccess    bool // ENABLE_ADMIN_WORKSPACE_CONTENT_ACCESS
@@ -102,6 +101,12 @@ type Env struct {
 	Functions             bool // ENABLE_FUNCTIONS
 	ToolServers           bool // ENABLE_TOOL_SERVERS
 	LocalWebFetch         bool // ENABLE_LOCAL_WEB_FETCH or ENABLE_RAG_LOCAL_WEB_FETCH: fetch private addresses
+
+	// SignOutRevokes is GALLEY_SIGNOUT_REVOKES, whether signing out ends the session at the server, and not only in the
+	// browser. Nil, the default, ends it where Redis is set, as the reference does, and else where a person signs out,
+	// whose browser sends its cookie; a program that sends a bearer token alone keeps it. True always ends it. False is
+	// the reference's way: never without Redis.
+	SignOutRevokes *bool
 
 	WebFetchFilter []string // WEB_FETCH_FILTER_LIST: hosts and networks ("!" refuses), besides the built-in ones
 	IframeCSP      string   // IFRAME_CSP
@@ -143,7 +148,7 @@ type Redis struct {
 	Timeout           time.Duration // REDIS_SOCKET_TIMEOUT
 	Keepalive         bool          // REDIS_SOCKET_KEEPALIVE
 	HealthInterval    time.Duration // REDIS_HEALTH_CHECK_INTERVAL
-	ReconnectDelay    time.Duration // REDIS_RECONNECT_DELAY
+	ReconnectDelay    time.Duration // REDIS_RECONNECT_DELAY, in ms there
 	TaskTTL           time.Duration // REDIS_TASK_TTL: 300 s by default, also for 1 to 59 s
 	ResponseStreamTTL time.Duration // REDIS_RESPONSE_STREAM_TTL
 }

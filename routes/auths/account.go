@@ -54,10 +54,8 @@ type statusAnswer struct {
 
 // signOut ends the session of the token that is sent, and has the browser forget all of it. Nobody is refused.
 func (m *Module) signOut(c *web.Call, _ web.None) (*statusAnswer, error) {
-	if token := signOutToken(c.R); token != "" {
-		if _, err := m.Sessions.SignOut(c.Context(), token); err != nil {
-			return nil, err
-		}
+	if _, err := m.Sessions.SignOut(c.Context(), bearerToken(c.R), cookieToken(c.R)); err != nil {
+		return nil, err
 	}
 	for _, name := range []string{"token", "owui-session", "oui-session", "oauth_id_token"} {
 		session.DropCookie(c.W, name)
@@ -72,10 +70,14 @@ func (m *Module) signOut(c *web.Call, _ web.None) (*statusAnswer, error) {
 	return out, nil
 }
 
-func signOutToken(r *http.Request) string {
-	if _, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && token != "" && !strings.Contains(token, " ") {
+func bearerToken(r *http.Request) string {
+	if _, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && !strings.Contains(token, " ") {
 		return token
 	}
+	return ""
+}
+
+func cookieToken(r *http.Request) string {
 	if cookie, err := r.Cookie("token"); err == nil {
 		return cookie.Value
 	}
