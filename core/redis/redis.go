@@ -36,6 +36,14 @@ const (
 	logEvery       = 30 * time.Second // while it is down
 )
 
+// silent is the library's log: what fails is told by the calls.
+type silent struct{}
+
+// Printf implements the library's interface.
+func (silent) Printf(context.Context, string, ...any) {}
+
+func init() { goredis.SetLogger(silent{}) }
+
 // Client is a connection to Redis. Its methods may be called at once.
 type Client struct {
 	rdb     goredis.UniversalClient
@@ -135,7 +143,7 @@ func connect(e config.Redis) (goredis.UniversalClient, error) {
 	o := goredis.UniversalOptions{
 		Username: a.username, Password: a.password, DB: a.db, TLSConfig: a.tls,
 		DialTimeout: orDefault(e.ConnectTimeout), ReadTimeout: orDefault(e.Timeout), WriteTimeout: orDefault(e.Timeout),
-		ContextTimeoutEnabled: true, MaxRetries: 1, ConnMaxIdleTime: e.HealthInterval, DisableIdentity: true,
+		ContextTimeoutEnabled: true, MaxRetries: 1, DialerRetries: 1, ConnMaxIdleTime: e.HealthInterval, DisableIdentity: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 	switch {
