@@ -24,6 +24,7 @@ import (
 	"github.com/galleychat/galley/routes/tasks"
 	"github.com/galleychat/galley/routes/tools"
 	"github.com/galleychat/galley/routes/users"
+	"github.com/galleychat/galley/routes/utils"
 )
 
 // mounted is a module and the prefix of its paths.
@@ -73,6 +74,7 @@ func (a *App) modules() ([]mounted, error) {
 			DB: a.DB, Users: a.Users, Settings: a.Settings, Env: a.Env, Headers: a.LLM.Client().Headers(),
 			Revoked: func(_ context.Context, ids []string) { a.Sessions.Disconnect(ids...) },
 		})},
+		{v1 + "utils", utils.New(utils.Deps{DB: a.DB, Settings: a.Settings, Env: a.Env, Log: a.Log})},
 		{v1 + "evaluations", evaluations.New(evaluations.Deps{Settings: a.Settings})},
 		{v1 + "tasks", tasks.New(tasks.Deps{Tasks: a.Tasks, Settings: a.Settings})},
 		{v1 + "tools", tools.New(tools.Deps{Sources: []tools.ToolSource{pluginTools{a}}, Env: a.Env, Log: a.Log})},
