@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/galleychat/galley/core/access"
+	"github.com/galleychat/galley/core/audit"
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/events"
@@ -31,6 +32,7 @@ import (
 	"github.com/galleychat/galley/core/obs"
 	"github.com/galleychat/galley/core/plugin"
 	"github.com/galleychat/galley/core/realtime"
+	"github.com/galleychat/galley/core/redis"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/users"
 	"github.com/galleychat/galley/core/web"
@@ -46,6 +48,7 @@ type App struct {
 	Settings *config.Settings
 	Events   *events.Bus
 	Users    *users.Store
+	Redis    *redis.Client // nil for none
 	Access   *access.Access
 	Sessions *session.Sessions
 	LLM      *llm.Registry
@@ -139,8 +142,8 @@ func (a *App) openObs() (err error) {
 		return &SettingError{Err: err}
 	}
 	a.Log = a.Obs.Log
-	if a.Env.Redis.URL != "" || a.Env.WebSocket.Manager != "" {
-		a.Log.Warn("Redis is not used: run one process for a database", "variables", "REDIS_URL, WEBSOCKET_MANAGER")
+	if a.Env.WebSocket.Manager != "" {
+		a.Log.Warn("sockets and running tasks are of one process: run one for a database", "variable", "WEBSOCKET_MANAGER")
 	}
 	return nil
 }
@@ -182,7 +185,16 @@ func (a *App) openIdentity(ctx context.Context) (err error) {
 	a.Users = users.New(a.DB)
 	a.Users.SetActiveInterval(a.Env.ActiveInterval)
 	a.Access = access.New(a.DB, a.Settings)
-	a.Sessions = session.New(session.Options{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env})
+	o := session.Options{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env}
+	if a.Redis, err = redis.Open(a.Env.Redis, a.Log); err != nil {
+		return &SettingError{Err: err}
+	}
+	if a.Redis != nil {
+		a.parts = append(a.parts, a.Redis)
+		o.Shared = a.Redis
+		a.Log.Info("Redis is used for revoked tokens and rate limits; sockets and running tasks are of one process")
+	}
+	a.Sessions = session.New(o)
 	ws := a.Env.WebSocket
 	a.Realtime = realtime.New(realtime.Options{
 		Authenticate: a.socketUser, Logger: a.Log, AllowOrigin: a.allowOrigin,
@@ -218,9 +230,19 @@ func (a *App) openRouter() error {
 	if limit == 0 {
 		limit = math.MaxInt64
 	}
+	record, err := audit.Open(audit.Options{Env: a.Env.Audit, Door: a.Sessions, Stdout: os.Stdout, Log: a.Log})
+	if err != nil {
+		return &SettingError{Err: err}
+	}
+	var auditor web.Auditor // stays nil without a log
+	if record != nil {
+		auditor = record
+		a.parts = append(a.parts, record)
+	}
 	a.Router = web.New(web.Options{
-		Auth: a.Sessions, Logger: a.Log, Observe: a.observeRoute(), ObserveDynamic: a.observeDynamic(), Permit: a.permit, Fallback: a.pluginsOrSite(), MaxBody: limit,
+		Auth: a.Sessions, Logger: a.Log, Observe: a.observeRoute(), ObserveDynamic: a.observeDynamic(), Permit: a.permit, Fallback: shareLinks(a.pluginsOrSite()), MaxBody: limit,
 		CORS: a.Env.CORSOrigins, Version: config.Version, Compress: a.Env.Compression, UploadDir: a.Env.UploadDir(),
+		Headers: a.Env.Headers, Audit: auditor, Proxies: web.ParseProxies(a.Env.ForwardedAllow),
 	})
 	modules, err := a.modules()
 	if err != nil {
@@ -231,8 +253,9 @@ func (a *App) openRouter() error {
 		a.parts = append(a.parts, m.module)
 	}
 	a.Router.Handle("GET /metrics", a.Obs.MetricsHandler())
-	a.Router.Handle("/ws/socket.io", a.Realtime)
-	a.Router.Handle("/ws/socket.io/", a.Realtime)
+	sockets := upgradesOnly(a.Realtime)
+	a.Router.Handle("/ws/socket.io", sockets)
+	a.Router.Handle("/ws/socket.io/", sockets)
 	a.Router.Describe()
 	a.Router.Finish()
 	return nil

@@ -27,6 +27,7 @@ import (
 	"github.com/galleychat/galley/routes/tasks"
 	"github.com/galleychat/galley/routes/tools"
 	"github.com/galleychat/galley/routes/users"
+	"github.com/galleychat/galley/routes/utils"
 )
 
 // mounted is a module and the prefix of its paths.
@@ -81,6 +82,7 @@ func (a *App) modules() ([]mounted, error) {
 		{v1 + "notifications", notifications.New(notifications.Deps{Notifications: a.Notifications, Access: a.Access, Settings: a.Settings})},
 		{v1 + "evaluations", evaluations.New(evaluations.Deps{Settings: a.Settings, Events: a.Events})},
 		{v1 + "memories", memories.New(memories.Deps{Memories: a.Memories})},
+		{v1 + "utils", utils.New(utils.Deps{DB: a.DB, Settings: a.Settings, Env: a.Env, Log: a.Log})},
 		{v1 + "tasks", tasks.New(tasks.Deps{Tasks: a.Tasks, Settings: a.Settings})},
 		{v1 + "tools", tools.New(tools.Deps{Sources: []tools.ToolSource{pluginTools{a}}, Env: a.Env, Log: a.Log})},
 		{v1[:len(v1)-1], unbuilt.New(unbuilt.Deps{Settings: a.Settings, Built: built})},

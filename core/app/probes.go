@@ -39,6 +39,11 @@ func (p *probes) ready(c *web.Call, _ web.None) (alive, error) {
 	if err := p.ping(c.Context()); err != nil {
 		return alive{}, web.Because(http.StatusServiceUnavailable, "Database not ready", err)
 	}
+	if r := p.app.Redis; r != nil {
+		if err := r.Ping(c.Context()); err != nil {
+			return alive{}, web.Because(http.StatusServiceUnavailable, "Redis not ready", err)
+		}
+	}
 	return alive{true}, nil
 }
 

@@ -72,8 +72,16 @@ type Env struct {
 	CORSOrigins []string // CORS_ALLOW_ORIGIN, split at ";"; {"*"} means any
 	CORSSchemes []string // CORS_ALLOW_CUSTOM_SCHEME, split at ";": besides http and https
 
+	// Headers are of every answer: HSTS, CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY, XFRAME_OPTIONS,
+	// XCONTENT_TYPE, XDOWNLOAD_OPTIONS, XPERMITTED_CROSS_DOMAIN_POLICIES, REFERRER_POLICY, PERMISSIONS_POLICY, CACHE_CONTROL,
+	// CROSS_ORIGIN_EMBEDDER_POLICY, …_OPENER_POLICY, …_RESOURCE_POLICY and REPORTING_ENDPOINTS. None is set by default.
+	Headers http.Header
+	// ForwardedAllow is FORWARDED_ALLOW_IPS: addresses and networks of proxies, with commas between them, whose
+	// X-Forwarded-For and X-Forwarded-Proto are believed. "*", the default as in the reference's start, believes everybody:
+	// name the proxy where clients can reach the server past it, or they choose the address that logs and limits see.
+	ForwardedAllow string
+
 	AdminChatAccess       bool // ENABLE_ADMIN_CHAT_ACCESS
-	SignOutRevokes        bool // GALLEY_SIGNOUT_REVOKES: signing out ends the token, not only the browser's copy of it; off by default, as in the reference without Redis
 	AdminExport           bool // ENABLE_ADMIN_EXPORT
 	AdminAnalytics        bool // ENABLE_ADMIN_ANALYTICS
 	AdminContentAccess    bool // ENABLE_ADMIN_WORKSPACE_CONTENT_ACCESS
@@ -94,6 +102,12 @@ type Env struct {
 	Functions             bool // ENABLE_FUNCTIONS
 	ToolServers           bool // ENABLE_TOOL_SERVERS
 	LocalWebFetch         bool // ENABLE_LOCAL_WEB_FETCH or ENABLE_RAG_LOCAL_WEB_FETCH: fetch private addresses
+
+	// SignOutRevokes is GALLEY_SIGNOUT_REVOKES, whether signing out ends the session at the server, and not only in the
+	// browser. Nil, the default, ends it where Redis is set, as the reference does, and else where a person signs out,
+	// whose browser sends its cookie; a program that sends a bearer token alone keeps it. True always ends it. False is
+	// the reference's way: never without Redis.
+	SignOutRevokes *bool
 
 	WebFetchFilter []string // WEB_FETCH_FILTER_LIST: hosts and networks ("!" refuses), besides the built-in ones
 	IframeCSP      string   // IFRAME_CSP
@@ -135,7 +149,7 @@ type Redis struct {
 	Timeout           time.Duration // REDIS_SOCKET_TIMEOUT
 	Keepalive         bool          // REDIS_SOCKET_KEEPALIVE
 	HealthInterval    time.Duration // REDIS_HEALTH_CHECK_INTERVAL
-	ReconnectDelay    time.Duration // REDIS_RECONNECT_DELAY
+	ReconnectDelay    time.Duration // REDIS_RECONNECT_DELAY, in ms there
 	TaskTTL           time.Duration // REDIS_TASK_TTL: 300 s by default, also for 1 to 59 s
 	ResponseStreamTTL time.Duration // REDIS_RESPONSE_STREAM_TTL
 }

@@ -7,7 +7,10 @@ import (
 
 func (e *Env) readSwitches(r *reader) {
 	e.AdminChatAccess = r.bool(true, "ENABLE_ADMIN_CHAT_ACCESS")
-	e.SignOutRevokes = r.bool(false, "GALLEY_SIGNOUT_REVOKES")
+	if _, v, ok := r.env.firstFilled("GALLEY_SIGNOUT_REVOKES"); ok {
+		on := isTrue(v)
+		e.SignOutRevokes = &on
+	}
 	e.AdminExport = r.bool(true, "ENABLE_ADMIN_EXPORT")
 	e.AdminAnalytics = r.bool(true, "ENABLE_ADMIN_ANALYTICS")
 	e.AdminContentAccess = r.bool(true, "ENABLE_ADMIN_WORKSPACE_CONTENT_ACCESS")
@@ -77,7 +80,7 @@ func (e *Env) readRedis(r *reader) {
 		Timeout:           r.seconds(0, "REDIS_SOCKET_TIMEOUT"),
 		Keepalive:         r.bool(false, "REDIS_SOCKET_KEEPALIVE"),
 		HealthInterval:    r.seconds(0, "REDIS_HEALTH_CHECK_INTERVAL"),
-		ReconnectDelay:    r.seconds(0, "REDIS_RECONNECT_DELAY"),
+		ReconnectDelay:    r.duration(0, time.Millisecond, "REDIS_RECONNECT_DELAY"),
 		TaskTTL:           r.seconds(5*time.Minute, "REDIS_TASK_TTL"),
 		ResponseStreamTTL: r.seconds(time.Hour, "REDIS_RESPONSE_STREAM_TTL"),
 	}

@@ -262,6 +262,8 @@ func (e *Env) readServer(r *reader) {
 	e.CORSOrigins = strings.Split(r.str("*", "CORS_ALLOW_ORIGIN"), ";")
 	e.CORSSchemes = r.list("CORS_ALLOW_CUSTOM_SCHEME", ";", "")
 	e.checkOrigins(r)
+	e.Headers = readHeaders(r.env)
+	e.ForwardedAllow = r.str("*", "FORWARDED_ALLOW_IPS")
 }
 
 func (e *Env) checkOrigins(r *reader) {

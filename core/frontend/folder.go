@@ -45,7 +45,7 @@ func (f *folder) serve(w http.ResponseWriter, r *http.Request, name string) bool
 		h.Set("Cache-Control", "no-cache")
 	}
 	if f.zipped != "" && info.Size() >= minGzip && compressible(name) {
-		h.Set("Vary", "Accept-Encoding")
+		h.Add("Vary", "Accept-Encoding") // besides what CORS says
 		if twin, zinfo := f.twin(r, name); twin != nil {
 			defer twin.Close()
 			h.Set("Content-Encoding", "gzip")

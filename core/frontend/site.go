@@ -138,9 +138,15 @@ func (s *Site) serveApp(w http.ResponseWriter, r *http.Request) {
 // origin is opaque, hence the header.
 func servePyodide(w http.ResponseWriter, r *http.Request, f *folder, name string) {
 	name, ok := relative(name)
-	w.Header().Set("Access-Control-Allow-Origin", "*")
+	h := w.Header()
+	named := h["Access-Control-Allow-Origin"] != nil // by CORS: the frame's own, which may send credentials
+	if !named {
+		h.Set("Access-Control-Allow-Origin", "*")
+	}
 	if !ok || !f.serve(w, r, name) {
-		w.Header().Del("Access-Control-Allow-Origin")
+		if !named {
+			h.Del("Access-Control-Allow-Origin")
+		}
 		writeDetail(w, http.StatusNotFound)
 	}
 }

@@ -141,7 +141,7 @@ func (t *Tracer) Server(r *http.Request, pattern string) (context.Context, Span)
 	}
 	ctx := t.prop.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 	name, scheme := r.Method, "http"
-	if r.TLS != nil {
+	if r.TLS != nil || r.URL.Scheme == "https" {
 		scheme = "https"
 	}
 	k := &t.keys

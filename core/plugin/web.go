@@ -118,7 +118,7 @@ func (u *unit) header(r *http.Request, prefix, caller string) http.Header {
 	delete(h, "Content-Length")
 	delete(h, sdk.CallerHeader)
 	delete(h, callerAlias)
-	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+	if host, _, err := net.SplitHostPort(web.Peer(r.Context())); err == nil {
 		h["X-Forwarded-For"] = []string{strings.Join(append(slices.Clone(h["X-Forwarded-For"]), host), ", ")}
 	}
 	set := func(name, value string) {
@@ -127,11 +127,7 @@ func (u *unit) header(r *http.Request, prefix, caller string) http.Header {
 		}
 	}
 	set("X-Forwarded-Host", r.Host)
-	if r.TLS != nil {
-		set("X-Forwarded-Proto", "https")
-	} else {
-		set("X-Forwarded-Proto", "http")
-	}
+	set("X-Forwarded-Proto", web.Scheme(r))
 	h["X-Forwarded-Prefix"] = []string{prefix}
 	if id := web.RequestID(r.Context()); id != "" {
 		h["X-Request-Id"] = []string{id}

@@ -106,7 +106,7 @@ func openSQLite(address, path string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
-	db := &DB{dialect: SQLite, url: address, hook: o.Hook, read: newPool(r), write: newPool(w)}
+	db := &DB{dialect: SQLite, url: address, file: path, hook: o.Hook, read: newPool(r), write: newPool(w)}
 	db.batch = &batcher{db: db}
 	return db, nil
 }

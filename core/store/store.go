@@ -69,6 +69,7 @@ type DB struct {
 	batch   *batcher // of SQLite
 	hook    Hook
 	url     string
+	file    string // of SQLite
 }
 
 // pool is a sql.DB with its prepared statements.

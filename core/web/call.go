@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/galleychat/galley/core/auth"
@@ -43,14 +42,11 @@ func (c *Call) UserID() string {
 // IsAdmin says whether the caller is an administrator.
 func (c *Call) IsAdmin() bool { return c.Principal != nil && c.Principal.IsAdmin() }
 
-// ClientIP is the address of the caller, without its port.
-func (c *Call) ClientIP() string {
-	host := c.R.RemoteAddr
-	if i := strings.LastIndexByte(host, ':'); i >= 0 {
-		host = host[:i]
-	}
-	return strings.Trim(host, "[]")
-}
+// ClientIP is the address of the caller, without its port; behind a trusted proxy that of its client.
+func (c *Call) ClientIP() string { return ClientIP(c.R) }
+
+// Origin is the caller's address of this server, such as https://chat.example: scheme and host as the caller sent them.
+func (c *Call) Origin() string { return Scheme(c.R) + "://" + c.R.Host }
 
 // Detached is a context that lives on after the request, with its values (trace, request id), and at most d.
 func (c *Call) Detached(d time.Duration) (context.Context, context.CancelFunc) {

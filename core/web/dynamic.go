@@ -230,6 +230,7 @@ func (r *Router) dynamicHandler(d *DynamicRoute) http.HandlerFunc {
 			r.fail(&Call{W: w, R: req}, nil, err)
 			return
 		}
+		rw.caller(p)
 		rw.pace(req, d.ReadTimeout)
 		d.Handler(w, req, p)
 		if rw.status == 0 {

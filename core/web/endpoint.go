@@ -135,6 +135,9 @@ func (e *Endpoint) serve(r *Router, c *Call, limit int64) error {
 			return err
 		}
 		c.Principal = p
+		if rw, ok := c.W.(*response); ok {
+			rw.caller(p)
+		}
 	}
 	if e.in.form != nil {
 		// after the caller is known, unlike JSON: a stranger shall not fill the disk

@@ -17,6 +17,7 @@ type contextKey int
 
 const (
 	keyRequestID contextKey = iota
+	keyPeer
 )
 
 // RequestID is the id of the request that a context belongs to.
@@ -25,15 +26,19 @@ func RequestID(ctx context.Context) string {
 	return id
 }
 
-// requestContext is a request's context with its id, as the values of a header.
+// requestContext is a request's context with its id, as the values of a header, and the other end of its connection.
 type requestContext struct {
 	context.Context
-	id [1]string
+	id   [1]string
+	peer string
 }
 
 func (c *requestContext) Value(key any) any {
-	if key == keyRequestID {
+	switch key {
+	case keyRequestID:
 		return c.id[0]
+	case keyPeer:
+		return c.peer
 	}
 	return c.Context.Value(key)
 }
@@ -48,8 +53,9 @@ type exchange struct {
 func (r *Router) frame(o Observer, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(raw http.ResponseWriter, req *http.Request) {
 		x := &exchange{w: response{ResponseWriter: raw, header: raw.Header(), compress: r.o.Compress}}
-		x.ctx = requestContext{Context: req.Context(), id: [1]string{requestID(req)}}
+		x.ctx = requestContext{Context: req.Context(), id: [1]string{requestID(req)}, peer: req.RemoteAddr}
 		req = req.WithContext(&x.ctx)
+		r.o.Proxies.apply(req)
 		var done func(int, int64)
 		if o != nil {
 			var ctx context.Context
@@ -60,7 +66,10 @@ func (r *Router) frame(o Observer, next http.HandlerFunc) http.Handler {
 		w := &x.w
 		w.req = req
 		w.header["X-Request-Id"] = x.ctx.id[:]
-		w.fix(r.o.Headers)
+		w.fixed = r.o.Headers
+		if r.o.Audit != nil {
+			w.record(r.o.Audit, req)
+		}
 		debugging := r.o.Logger.Enabled(req.Context(), slog.LevelDebug)
 		var start time.Time
 		if debugging {
@@ -79,6 +88,10 @@ func (r *Router) frame(o Observer, next http.HandlerFunc) http.Handler {
 			}
 			if done != nil {
 				done(w.status, w.written)
+			}
+			if w.rec != nil {
+				w.rec.Status = w.status
+				r.o.Audit.End(req, w.rec)
 			}
 			if debugging {
 				r.o.Logger.DebugContext(req.Context(), "request", "method", req.Method, "path", req.URL.Path, "status", w.status, "bytes", w.written,

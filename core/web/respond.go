@@ -91,9 +91,6 @@ func WriteError(w http.ResponseWriter, err error) {
 	for _, k := range [...]string{"Content-Length", "Content-Encoding", "Content-Disposition", "Etag", "Last-Modified", "Cache-Control", "Accept-Ranges"} {
 		delete(h, k)
 	}
-	if rw, ok := w.(*response); ok {
-		rw.fix(rw.fixed)
-	}
 	h["Content-Type"] = typeJSON
 	for k, v := range e.Header {
 		h[k] = v

@@ -23,6 +23,7 @@ type response struct {
 	fixed    http.Header  // of every answer
 	held     []byte       // of an answer whose size is not known yet
 	body     *patientBody // of a dynamic route's request, nil for none
+	rec      *Record      // nil where the request is not recorded
 }
 
 type mode uint8
@@ -36,10 +37,13 @@ const (
 
 func (w *response) Header() http.Header { return w.header }
 
-// fix sets the headers that every answer has.
-func (w *response) fix(h http.Header) {
-	w.fixed = h
-	for k, v := range h {
+// fix sets the headers that every answer has, in place of the handler's own: the operator knows better. A policy for
+// contents comes on top of the handler's, since browsers keep to both.
+func (w *response) fix() {
+	for k, v := range w.fixed {
+		if own := w.header[k]; own != nil && k == "Content-Security-Policy" {
+			v = append(own[:len(own):len(own)], v...)
+		}
 		w.header[k] = v
 	}
 }
@@ -59,6 +63,7 @@ func (w *response) WriteHeader(code int) {
 		return
 	}
 	w.status = code
+	w.fix()
 	if !w.compress || !compressible(code, w.header) {
 		w.plain()
 		return
@@ -104,6 +109,7 @@ func (w *response) Write(b []byte) (int, error) {
 		w.WriteHeader(http.StatusOK)
 	}
 	w.written += int64(len(b))
+	w.keep(b)
 	if w.mode == holding {
 		if len(w.held)+len(b) < minCompress {
 			w.held = append(w.held, b...)
@@ -136,6 +142,8 @@ func (w *response) whole(status int, body []byte) error {
 		_, err := w.Write(body) // somebody began another answer
 		return err
 	}
+	w.fix()
+	w.keep(body)
 	if w.compress && len(body) >= minCompress && compressible(status, w.header) && !isLocal(w.req) {
 		addVary(w.header, "Accept-Encoding")
 		if acceptsGzip(w.req) {
@@ -163,7 +171,7 @@ func (w *response) ReadFrom(r io.Reader) (int64, error) {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	if w.mode != plain {
+	if w.mode != plain || w.rec != nil {
 		return io.Copy(struct{ io.Writer }{w}, r)
 	}
 	n, err := io.Copy(w.ResponseWriter, r)
@@ -199,6 +207,8 @@ func (w *response) FlushError() error {
 // finish ends the answer once the handler has returned.
 func (w *response) finish() {
 	switch w.mode {
+	case undecided:
+		w.fix() // net/http answers with an empty 200
 	case holding:
 		w.plain()
 		_, _ = w.ResponseWriter.Write(w.held)
@@ -219,5 +229,13 @@ func (w *response) drop() {
 
 // reset forgets an answer of which nothing went out.
 func (w *response) reset() {
+	if w.rec != nil {
+		w.rec.Answered.forget()
+	}
+	if w.status != 0 {
+		for k := range w.fixed {
+			delete(w.header, k) // set again with the answer that comes
+		}
+	}
 	w.status, w.mode, w.held, w.written = 0, undecided, nil, 0
 }

@@ -68,6 +68,8 @@ type Options struct {
 	Version   string      // in openapi.json
 	Compress  bool        // gzip JSON and text for clients that are not on this machine
 	Headers   http.Header // of every answer; keys in canonical form
+	Audit     Auditor     // nil for none
+	Proxies   *Proxies    // whose word counts for where a request comes from; nil for nobody's
 }
 
 // Router serves the endpoints of its modules and hands everything else to the fallback.

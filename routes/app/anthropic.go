@@ -38,6 +38,7 @@ type native struct {
 // of a chat completion.
 func (m *Module) messages(c *web.Call, in bodyIn) (any, error) {
 	body := in.Body.Doc()
+	c.ForModel(body.Text("model"))
 	caller := m.caller(c)
 	t, known := m.openAITarget(c.Context(), body, caller)
 	var passthrough jsondoc.Doc

@@ -37,6 +37,7 @@ func (m *Module) caller(c *web.Call) *llm.Caller {
 // complete answers a chat completion request: with ids of tasks where the answer goes to a chat, else with what the
 // provider says, as it says it.
 func (m *Module) complete(c *web.Call, in bodyIn) (any, error) {
+	c.ForModel(in.Body.Doc().Text("model"))
 	res, err := m.Turns.Run(c.Context(), turn.Request{Principal: c.Principal, Caller: m.caller(c), Body: in.Body.Doc()})
 	if err != nil {
 		return providerAnswer(err)

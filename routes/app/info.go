@@ -183,9 +183,9 @@ type cachedIn struct {
 // them would run with this origin's rights.
 var inlineTypes = map[string]string{
 	".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif", ".webp": "image/webp", ".bmp": "image/bmp",
-	".svg": "image/svg+xml", ".ico": "image/vnd.microsoft.icon", ".tiff": "image/tiff", ".avif": "image/avif", ".heic": "image/heic",
-	".mp3": "audio/mpeg", ".wav": "audio/x-wav", ".ogg": "audio/ogg", ".opus": "audio/opus", ".aac": "audio/aac", ".m4a": "audio/mp4", ".flac": "audio/flac",
-	".mp4": "video/mp4", ".webm": "video/webm", ".mov": "video/quicktime", ".mpeg": "video/mpeg",
+	".svg": "image/svg+xml", ".ico": "image/vnd.microsoft.icon", ".tiff": "image/tiff", ".tif": "image/tiff", ".avif": "image/avif", ".heic": "image/heic",
+	".mp3": "audio/mpeg", ".wav": "audio/x-wav", ".ogg": "audio/ogg", ".oga": "audio/ogg", ".opus": "audio/ogg", ".aac": "audio/aac", ".m4a": "audio/mp4", ".flac": "audio/flac",
+	".mp4": "video/mp4", ".webm": "video/webm", ".mov": "video/quicktime", ".mpeg": "video/mpeg", ".mkv": "video/x-matroska", ".avi": "video/x-msvideo",
 }
 
 // cached serves a file of the folder cache in the data folder, and nothing that lies outside of it.

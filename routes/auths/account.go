@@ -55,12 +55,13 @@ type statusAnswer struct {
 
 // signOut ends the session of the token that is sent, and has the browser forget all of it. Nobody is refused.
 func (m *Module) signOut(c *web.Call, _ web.None) (*statusAnswer, error) {
-	if token := signOutToken(c.R); token != "" {
+	bearer, cookie := bearerToken(c.R), cookieToken(c.R)
+	id, err := m.Sessions.SignOut(c.Context(), bearer, cookie)
+	if err != nil {
+		return nil, err
+	}
+	if bearer != "" || cookie != "" {
 		gone := events.Event{Name: "auth.logout"}
-		id, err := m.Sessions.SignOut(c.Context(), token)
-		if err != nil {
-			return nil, err
-		}
 		if gone.Actor, _ = m.Users.ByID(c.Context(), id); gone.Actor != nil {
 			gone.SubjectType, gone.SubjectID = "user", id
 		}
@@ -79,10 +80,14 @@ func (m *Module) signOut(c *web.Call, _ web.None) (*statusAnswer, error) {
 	return out, nil
 }
 
-func signOutToken(r *http.Request) string {
-	if _, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && token != "" && !strings.Contains(token, " ") {
+func bearerToken(r *http.Request) string {
+	if _, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && !strings.Contains(token, " ") {
 		return token
 	}
+	return ""
+}
+
+func cookieToken(r *http.Request) string {
 	if cookie, err := r.Cookie("token"); err == nil {
 		return cookie.Value
 	}

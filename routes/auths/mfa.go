@@ -55,10 +55,7 @@ const (
 // challenge is for browsers that come back from another sign-in with a cookie, and from this server's pages only.
 func (m *Module) challenge(c *web.Call, _ web.None) (jsondoc.Doc, error) {
 	base := config.WebUIURL.Get(m.Settings.Snapshot())
-	expected := "http://" + c.R.Host
-	if c.R.TLS != nil {
-		expected = "https://" + c.R.Host
-	}
+	expected := c.Origin()
 	if u, err := url.Parse(base); base != "" && err == nil {
 		expected = u.Scheme + "://" + u.Host
 	}

@@ -38,7 +38,7 @@ func New(d Deps) *Module {
 	if d.Log == nil {
 		d.Log = slog.Default()
 	}
-	return &Module{Deps: d, signins: auth.NewRateLimiter(15, 3*time.Minute)}
+	return &Module{Deps: d, signins: d.Sessions.NewLimiter(15, 3*time.Minute)}
 }
 
 // Name implements web.Module.

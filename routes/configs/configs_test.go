@@ -38,6 +38,7 @@ func TestForms(t *testing.T) {
 		{"admin", "POST /configs/connections", `{"ENABLE_DIRECT_CONNECTIONS":true,"ENABLE_DIRECT_INTEGRATIONS":true,"ENABLE_BASE_MODELS_CACHE":false}`, 200, `"ENABLE_DIRECT_INTEGRATIONS":true`},
 		{"admin", "POST /configs/connections", `{"ENABLE_DIRECT_CONNECTIONS":false,"ENABLE_BASE_MODELS_CACHE":false}`, 200,
 			`{"ENABLE_DIRECT_CONNECTIONS":false,"ENABLE_DIRECT_INTEGRATIONS":true,"ENABLE_BASE_MODELS_CACHE":false}`},
+		{"admin", "POST /configs/connections", `{"ENABLE_DIRECT_CONNECTIONS":true,"ENABLE_DIRECT_INTEGRATIONS":null,"ENABLE_BASE_MODELS_CACHE":false}`, 422, `"loc":["body","ENABLE_DIRECT_INTEGRATIONS"]`},
 		{"admin", "POST /configs/models", `{"DEFAULT_MODELS":null,"DEFAULT_PINNED_MODELS":"a","MODEL_ORDER_LIST":["b"],"DEFAULT_MODEL_METADATA":{"x":1}}`, 200,
 			`{"DEFAULT_MODELS":null,"DEFAULT_PINNED_MODELS":"a","MODEL_ORDER_LIST":["b"],"DEFAULT_MODEL_METADATA":{"x":1},"DEFAULT_MODEL_PARAMS":null}`},
 		{"ann", "GET /configs/models/defaults", "", 200, `{"DEFAULT_MODEL_METADATA":{"x":1}}`},

@@ -20,6 +20,9 @@ type connectionsIn struct {
 }
 
 func (m *Module) setConnections(c *web.Call, in connectionsIn) (jsondoc.Doc, error) {
+	if in.Body.Integrations.Null {
+		return nil, web.Invalid(web.Problem{Type: "bool_type", Loc: web.Loc{"body", "ENABLE_DIRECT_INTEGRATIONS"}, Msg: "Input should be a valid boolean", Input: jsondoc.Doc("null")})
+	}
 	keys := connectionKeys
 	if !in.Body.Integrations.Has() { // what is not sent stays
 		keys = []formKey{connectionKeys[0], connectionKeys[2]}

@@ -220,11 +220,7 @@ func (m *Module) baseURL(c *web.Call) string {
 	if u := config.WebUIURL.Get(m.Settings.Snapshot()); u != "" {
 		return strings.TrimRight(u, "/")
 	}
-	scheme := "http"
-	if c.R.TLS != nil {
-		scheme = "https"
-	}
-	return scheme + "://" + c.R.Host
+	return c.Origin()
 }
 
 // clientMetadata is what this server says of itself to an authorization server.

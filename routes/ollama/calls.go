@@ -240,6 +240,7 @@ func (m *Module) access(c *web.Call, model string) error {
 
 // vector sends a request with a provider's model, such as one for embeddings, to a server that has it.
 func (m *Module) vector(c *web.Call, model string, index *int, body *jsondoc.Obj, out call) (web.Done, error) {
+	c.ForModel(model)
 	if err := m.enabled(); err != nil {
 		return web.Done{}, err
 	}
@@ -299,6 +300,7 @@ const (
 // complete resolves the model of a request and sends it to a server that has it.
 func (m *Module) complete(c *web.Call, index *int, q completion) (web.Done, error) {
 	ctx, asked := c.Context(), q.body.Text("model")
+	c.ForModel(asked)
 	model, err := m.relay.Resolve(ctx, c.Principal, asked)
 	if err != nil {
 		return web.Done{}, err

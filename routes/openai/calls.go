@@ -37,6 +37,7 @@ func (m *Module) chat(c *web.Call, in dictIn) (web.Done, error) {
 	}
 	ctx, body := c.Context(), in.Body.Doc()
 	asked := body.Text("model")
+	c.ForModel(asked)
 	model, err := m.relay.Resolve(ctx, c.Principal, asked)
 	if err != nil {
 		return web.Done{}, err
@@ -126,6 +127,7 @@ func (v dictOrText) MarshalJSONTo(e *jsontext.Encoder) error { return jsondoc.Do
 // responses passes a request of the Responses API on to the connection that serves the model, else to the first.
 func (m *Module) responses(c *web.Call, in responsesIn) (web.Done, error) {
 	ctx, id := c.Context(), in.Body.Model
+	c.ForModel(id)
 	if err := m.Catalog.RowAccess(ctx, c.Principal, id); errors.Is(err, models.ErrNotFound) {
 		return web.Done{}, relay.ErrNoAccess
 	} else if err != nil {

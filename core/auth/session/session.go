@@ -43,7 +43,16 @@ type Factor interface {
 	StartLogin(ctx context.Context, u *users.User, c *users.Credential, method string) (answer any, err error)
 }
 
-// Options are what Sessions need. Realtime and Factor may be nil.
+// Shared is what the processes of an installation know together; core/redis's Client is one.
+type Shared interface {
+	auth.Counter
+	// Revoke has a token refused until it expires (Unix seconds; 0 means never).
+	Revoke(ctx context.Context, jti string, expires int64) error
+	// Revoked says whether a token was revoked.
+	Revoked(ctx context.Context, t auth.Claims) (bool, error)
+}
+
+// Options are what Sessions need. Realtime, Factor and Shared may be nil.
 type Options struct {
 	Users     *users.Store
 	Access    *access.Access
@@ -53,6 +62,7 @@ type Options struct {
 	Passwords *auth.Passwords
 	Realtime  Realtime
 	Factor    Factor
+	Shared    Shared
 	// TTL is for how long a caller is taken for who they were found to be; 0 means 5 s on SQLite and 1 s on Postgres,
 	// where other replicas change accounts. Changes in this process count at once.
 	TTL time.Duration
@@ -99,6 +109,15 @@ func (s *Sessions) Passwords() *auth.Passwords { return s.o.Passwords }
 
 // SetRealtime sets what ends live connections, where it is made after the Sessions. Call it before requests are served.
 func (s *Sessions) SetRealtime(r Realtime) { s.o.Realtime = r }
+
+// NewLimiter makes a rate limiter that counts with the other processes, where there is a way to.
+func (s *Sessions) NewLimiter(limit int, window time.Duration) *auth.RateLimiter {
+	l := auth.NewRateLimiter(limit, window)
+	if s.o.Shared != nil {
+		l.Share(s.o.Shared)
+	}
+	return l
+}
 
 // SetFactor sets what begins the second step of sign-ins. Call it before requests are served.
 func (s *Sessions) SetFactor(f Factor) { s.o.Factor = f }
@@ -205,6 +224,10 @@ func (s *Sessions) caller(r *http.Request) (*auth.Principal, error) {
 func (s *Sessions) ByToken(ctx context.Context, token string) (*auth.Principal, error) {
 	now := s.now()
 	if p := s.cache.get(token, now); p != nil {
+		if s.revokedElsewhere(ctx, p.Claims) {
+			s.cache.forget(p.ID)
+			return nil, web.Fail(http.StatusUnauthorized, TextInvalidToken)
+		}
 		return p, nil
 	}
 	claims, err := s.o.Tokens.Parse(token)
@@ -247,7 +270,7 @@ func (s *Sessions) check(ctx context.Context, claims auth.Claims) (*users.User, 
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	if gone {
+	if gone || s.revokedElsewhere(ctx, claims) {
 		return nil, invalid
 	}
 	if u == nil {

@@ -233,15 +233,150 @@ func TestChangesCountAtOnce(t *testing.T) {
 	})
 }
 
-// TestSignOutLeavesTheToken is the default, as in the reference without Redis: only the browser forgets the token.
-func TestSignOutLeavesTheToken(t *testing.T) {
+// shared is what processes know together, in memory.
+type shared struct {
+	mu      sync.Mutex
+	revoked map[string]bool
+	counts  map[string]int
+	down    bool
+}
+
+func (s *shared) lock() (func(), error) {
+	s.mu.Lock()
+	if s.down {
+		s.mu.Unlock()
+		return nil, errors.New("down")
+	}
+	return s.mu.Unlock, nil
+}
+
+func (s *shared) Count(key string, _, _ int64, _ time.Duration) (int, error) {
+	unlock, err := s.lock()
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	s.counts[key]++
+	return s.counts[key], nil
+}
+
+func (s *shared) Revoke(_ context.Context, jti string, _ int64) error {
+	unlock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	s.revoked[jti] = true
+	return nil
+}
+
+func (s *shared) Revoked(_ context.Context, c auth.Claims) (bool, error) {
+	unlock, err := s.lock()
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	return s.revoked[c.JTI], nil
+}
+
+// TestWhatSignOutEnds signs out with two sessions of an account, as a program or as a browser would.
+func TestWhatSignOutEnds(t *testing.T) {
+	type pair struct{ bearer, cookie bool }
+	for _, c := range []struct {
+		name     string
+		setting  string
+		redis    bool
+		sent     pair
+		sameOnly bool // cookie and bearer are one token
+		ended    pair
+	}{
+		{"a program", "", false, pair{bearer: true}, false, pair{}},
+		{"a browser", "", false, pair{true, true}, true, pair{true, true}},
+		{"a browser without the header", "", false, pair{cookie: true}, false, pair{cookie: true}},
+		{"two sessions", "", false, pair{true, true}, false, pair{true, true}},
+		{"a program, with Redis", "", true, pair{bearer: true}, false, pair{bearer: true}},
+		{"a program, if asked for", "true", false, pair{bearer: true}, false, pair{bearer: true}},
+		{"a browser, as the reference", "false", false, pair{true, true}, true, pair{}},
+		{"as the reference with Redis", "false", true, pair{true, true}, false, pair{bearer: true}},
+		{"a cookie, as the reference with Redis", "false", true, pair{cookie: true}, false, pair{cookie: true}},
+		{"nothing", "true", true, pair{}, false, pair{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := sessiontest.New(t, storetest.SQLite(t), "GALLEY_SIGNOUT_REVOKES", c.setting)
+			o := session.Options{Users: s.Users, Access: s.Access, Settings: s.Settings, Env: s.Env}
+			if c.redis {
+				o.Shared = &shared{revoked: map[string]bool{}}
+			}
+			sessions := session.New(o)
+			ann, bearer := s.User("Ann", "user")
+			cookie := s.Token(ann.ID)
+			if c.sameOnly {
+				cookie = bearer
+			}
+			var sent [2]string
+			if c.sent.bearer {
+				sent[0] = bearer
+			}
+			if c.sent.cookie {
+				sent[1] = cookie
+			}
+			id, err := sessions.SignOut(ctx, sent[0], sent[1])
+			if err != nil || (id == ann.ID) != (c.sent != pair{}) {
+				t.Fatalf("%q, %v", id, err)
+			}
+			for token, ended := range map[string]bool{bearer: c.ended.bearer, cookie: c.ended.cookie} {
+				got := try(sessions, auth.Verified, request("/", "Authorization", "Bearer "+token))
+				if (got == invalid) != ended {
+					t.Errorf("bearer %t: %s", token == bearer, got)
+				}
+			}
+		})
+	}
 	s := sessiontest.New(t, storetest.SQLite(t))
-	ann, token := s.User("Ann", "user")
-	if id, err := s.Sessions.SignOut(ctx, token); err != nil || id != ann.ID {
-		t.Fatalf("%q, %v", id, err)
+	_, token := s.User("Ann", "user")
+	if _, err := s.Sessions.SignOut(ctx, token, "junk"); err != nil {
+		t.Fatal(err)
 	}
 	if got := try(s.Sessions, auth.Verified, request("/", "Authorization", "Bearer "+token)); got != "Ann" {
-		t.Errorf("after signing out: %s", got)
+		t.Errorf("a cookie that is no session: %s", got)
+	}
+}
+
+// TestShared has one replica end sessions of which another has just seen that they are good.
+func TestShared(t *testing.T) {
+	s := sessiontest.New(t, storetest.SQLite(t))
+	redis := &shared{revoked: map[string]bool{}, counts: map[string]int{}}
+	o := session.Options{Users: s.Users, Access: s.Access, Settings: s.Settings, Env: s.Env, Shared: redis, TTL: time.Hour}
+	here := session.New(o)
+	o.Users = users.New(s.DB)
+	there := session.New(o)
+	ann, token := s.User("Ann", "user")
+	check := func(step string, on *session.Sessions, token, want string) {
+		t.Helper()
+		if got := try(on, auth.Verified, request("/", "Authorization", "Bearer "+token)); got != want {
+			t.Errorf("%s: %s, want %s", step, got, want)
+		}
+	}
+	check("before", there, token, "Ann")
+	if _, err := here.SignOut(ctx, token, ""); err != nil {
+		t.Fatal(err)
+	}
+	check("at once", there, token, invalid)
+	limits := []*auth.RateLimiter{here.NewLimiter(2, 3*time.Minute), there.NewLimiter(2, 3*time.Minute)}
+	if limits[0].Limited("A") || limits[1].Limited("a") || !limits[0].Limited("a") {
+		t.Errorf("counts %v", redis.counts)
+	}
+	// without Redis sessions stay good, and those that ended stay so; each process counts for itself
+	second := s.Token(ann.ID)
+	redis.down = true
+	check("Redis down", there, second, "Ann")
+	check("Redis down, ended before", there, token, invalid)
+	if _, err := here.SignOut(ctx, second, ""); err != nil {
+		t.Fatal(err)
+	}
+	check("signed out without Redis", here, second, invalid)
+	if limits[0].Limited("a") || limits[0].Limited("a") || !limits[0].Limited("a") || limits[1].Limited("a") {
+		t.Error("limits without Redis")
 	}
 }
 
@@ -259,7 +394,7 @@ func TestSignOut(t *testing.T) {
 		}
 		check("before", s.Sessions, first, "Ann")
 		s.Realtime.Take()
-		if id, err := s.Sessions.SignOut(ctx, first); err != nil || id != ann.ID {
+		if id, err := s.Sessions.SignOut(ctx, first, ""); err != nil || id != ann.ID {
 			t.Fatalf("%q, %v", id, err)
 		}
 		check("signed out", s.Sessions, first, invalid)
@@ -270,7 +405,7 @@ func TestSignOut(t *testing.T) {
 		}
 		// again, or with what is no token: nothing happens, and newer sessions stay connected
 		for _, token := range []string{first, "junk", ""} {
-			if id, err := s.Sessions.SignOut(ctx, token); id != "" || err != nil {
+			if id, err := s.Sessions.SignOut(ctx, token, ""); id != "" || err != nil {
 				t.Errorf("%q: %q, %v", token, id, err)
 			}
 		}
@@ -281,7 +416,7 @@ func TestSignOut(t *testing.T) {
 		if _, err := db.Exec(ctx, `INSERT INTO galley_revoked_token (jti, expires_at) VALUES ('old', 5), ('eternal', 0)`); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Sessions.SignOut(ctx, second); err != nil {
+		if _, err := s.Sessions.SignOut(ctx, second, ""); err != nil {
 			t.Fatal(err)
 		}
 		rows, err := db.Query(ctx, `SELECT jti FROM galley_revoked_token WHERE jti IN ('old', 'eternal')`)
