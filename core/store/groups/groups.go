@@ -145,7 +145,7 @@ func (s *Store) List(ctx context.Context, q Query) ([]*Counted, error) {
 	where, args := "1 = 1", []any(nil)
 	if q.Text != "" {
 		args = append(args, "%"+q.Text+"%")
-		where += d.Pick(" AND lower(g.name) LIKE lower($1)", " AND g.name ILIKE $1")
+		where += " AND " + d.Like("g.name", "$1")
 	}
 	// of those changed in one second the reference gives its tables' order, or where it looks up ids, theirs
 	tie := d.Pick("g.rowid", "g.created_at, g.id")

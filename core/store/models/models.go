@@ -167,10 +167,9 @@ func (f *Filter) where(q store.Querier) (string, []any) {
 	if f.Query != "" {
 		// The reference does not escape: "_" and "%" are wildcards.
 		p := add("%" + f.Query + "%")
-		like := d.Pick("lower(%s) LIKE lower("+p+")", "%s ILIKE "+p)
 		var any []string
 		for _, column := range []string{"m.name", "m.base_model_id", "u.name", "u.email", "u.username"} {
-			any = append(any, fmt.Sprintf(like, column))
+			any = append(any, d.Like(column, p))
 		}
 		terms = append(terms, "("+strings.Join(any, " OR ")+")")
 	}

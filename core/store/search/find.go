@@ -218,7 +218,7 @@ func (r *run) findCopies(ctx context.Context) error {
 		h := hit{source: "shared"}
 		var title string
 		var d jsondoc.Doc
-		if err = rows.Scan(&h.id, &title, &h.updated, &d); err == nil && chats.Says(d, title, r.terms, r.db.Dialect() == store.Postgres) {
+		if err = rows.Scan(&h.id, &title, &h.updated, &d); err == nil && chats.Says(d, title, r.terms) {
 			h.rank = r.rank(title, false)
 			r.hits = append(r.hits, h)
 		}

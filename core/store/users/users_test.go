@@ -464,6 +464,19 @@ func TestImageURL(t *testing.T) {
 	}
 }
 
+// TestListOfAnyLetters holds that the case of all letters is folded, not only of ASCII's.
+func TestListOfAnyLetters(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		s := users.New(db)
+		add(t, s, "Éric", "user")
+		for text, want := range map[string]int{"éric": 1, "ÉR": 1, "eric": 0} {
+			if _, total, err := s.List(ctx, users.Query{Text: text}); err != nil || total != want {
+				t.Errorf("%q: %d, %v", text, total, err)
+			}
+		}
+	})
+}
+
 // TestEqualModels holds the order of models with as many messages: the last by name first.
 func TestEqualModels(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
