@@ -143,6 +143,17 @@ func ReadGrants(ctx context.Context, q store.Querier, resourceType string, ids .
 	return out, nil
 }
 
+// AllGrants reads the grants of all resources of a type, the oldest first.
+func AllGrants(ctx context.Context, q store.Querier, resourceType string) ([]Grant, error) {
+	rows, err := q.Query(ctx, `SELECT `+grantColumns+` FROM access_grant WHERE resource_type = $1 ORDER BY created_at, `+
+		q.Dialect().Pick("rowid", "ctid"), resourceType)
+	list, err := store.Collect(rows, err, scanGrant)
+	if err != nil {
+		return nil, fmt.Errorf("read grants: %w", err)
+	}
+	return list, nil
+}
+
 // SetGrants replaces the grants of a resource; malformed ones and repetitions are dropped. It gives those there are
 // then, with new ids.
 func (a *Access) SetGrants(ctx context.Context, q store.Querier, resourceType, resourceID string, grants []Grant) ([]Grant, error) {
@@ -184,14 +195,62 @@ func (a *Access) DeleteGrants(ctx context.Context, q store.Querier, resourceType
 	return nil
 }
 
-// principals is the SQL condition that a grant, under an alias, is to all accounts, the user or one of the groups. A
-// user id of "" leaves the user out.
-func principals(args []any, alias, userID string, groupIDs []string) (string, []any) {
-	args = append(args, userID)
-	text := fmt.Sprintf("(%[1]s.principal_type = 'user' AND %[1]s.principal_id IN ('*', $%[2]d)", alias, len(args))
-	if len(groupIDs) > 0 {
+// Viewer is an account as grants see one: by its id and the groups it is in, those above them included. A user id of ""
+// is no account, but members of the groups.
+type Viewer struct {
+	UserID   string
+	GroupIDs []string
+}
+
+// Viewer is the account of an id.
+func (a *Access) Viewer(ctx context.Context, userID string) (Viewer, error) {
+	ids, err := a.GroupIDs(ctx, userID)
+	return Viewer{userID, ids}, err
+}
+
+// is says whether the account is meant by a principal. PrincipalsOf says the same in SQL.
+func (v Viewer) is(kind, id string) bool {
+	switch kind {
+	case PrincipalUser:
+		return id == Everyone || id == v.UserID && id != ""
+	case PrincipalGroup:
+		return slices.Contains(v.GroupIDs, id)
+	}
+	return false
+}
+
+// May says whether one of some grants lets the account do something.
+func (v Viewer) May(grants []Grant, permission string) bool {
+	for i := range grants {
+		if g := &grants[i]; g.Permission == permission && v.is(g.PrincipalType, g.PrincipalID) {
+			return true
+		}
+	}
+	return false
+}
+
+// MayIn is May for a list of grants in a document: of a connection's config, or of an arena model. null and [] let nobody.
+func (v Viewer) MayIn(list jsondoc.Doc, permission string) bool {
+	found := false
+	list.Items(func(_ int, g jsondoc.Doc) bool {
+		found = g.Text("permission") == permission && v.is(g.Text("principal_type"), g.Text("principal_id"))
+		return !found
+	})
+	return found
+}
+
+// PrincipalsOf is the SQL condition that a grant, under an alias, is to the account, one of its groups, or all accounts.
+// args are those of the statement so far; they are returned with more.
+func (v Viewer) PrincipalsOf(args []any, alias string) (string, []any) {
+	return v.principals(args, alias, "'*', ")
+}
+
+func (v Viewer) principals(args []any, alias, everyone string) (string, []any) {
+	args = append(args, v.UserID)
+	text := fmt.Sprintf("(%[1]s.principal_type = 'user' AND %[1]s.principal_id IN (%[3]s$%[2]d)", alias, len(args), everyone)
+	if len(v.GroupIDs) > 0 {
 		var in string
-		in, args = store.In(args, groupIDs)
+		in, args = store.In(args, v.GroupIDs)
 		text += fmt.Sprintf(" OR %[1]s.principal_type = 'group' AND %[1]s.principal_id IN %[2]s", alias, in)
 	}
 	return text + ")", args
@@ -200,20 +259,29 @@ func principals(args []any, alias, userID string, groupIDs []string) (string, []
 // Clause is the SQL condition that a grant lets the user do something with the resource whose id is in a column, for
 // lists: owners are the caller's business. args are those of the statement so far; they are returned with more.
 func (a *Access) Clause(ctx context.Context, args []any, userID, resourceType, column, permission string) (string, []any, error) {
-	ids, err := a.GroupIDs(ctx, userID)
+	v, err := a.Viewer(ctx, userID)
 	if err != nil {
 		return "", nil, err
 	}
-	text, args := ClauseFor(args, userID, ids, resourceType, column, permission)
+	text, args := v.Clause(args, resourceType, column, permission)
 	return text, args, nil
 }
 
-// ClauseFor is Clause with the groups given.
-func ClauseFor(args []any, userID string, groupIDs []string, resourceType, column, permission string) (string, []any) {
+// Clause is Access.Clause for a Viewer.
+func (v Viewer) Clause(args []any, resourceType, column, permission string) (string, []any) {
+	return v.clause(args, resourceType, column, permission, "'*', ")
+}
+
+// NamedClause is Clause without the grants to all accounts.
+func (v Viewer) NamedClause(args []any, resourceType, column, permission string) (string, []any) {
+	return v.clause(args, resourceType, column, permission, "")
+}
+
+func (v Viewer) clause(args []any, resourceType, column, permission, everyone string) (string, []any) {
 	args = append(args, resourceType, permission)
 	head := fmt.Sprintf("EXISTS (SELECT 1 FROM access_grant ag WHERE ag.resource_type = $%d AND ag.permission = $%d AND ag.resource_id = %s AND ",
 		len(args)-1, len(args), column)
-	cond, args := principals(args, "ag", userID, groupIDs)
+	cond, args := v.principals(args, "ag", everyone)
 	return head + cond + ")", args
 }
 
@@ -228,19 +296,18 @@ func (a *Access) CanAmong(ctx context.Context, userID, resourceType string, ids 
 	if len(ids) == 0 {
 		return map[string]bool{}, nil
 	}
-	groupIDs, err := a.GroupIDs(ctx, userID)
+	v, err := a.Viewer(ctx, userID)
 	if err != nil {
 		return nil, err
 	}
-	return a.CanAmongGroups(ctx, userID, groupIDs, resourceType, ids, permission)
+	return a.canAmong(ctx, v, resourceType, ids, permission)
 }
 
-// CanAmongGroups is CanAmong for a user in just these groups; a user id of "" asks for the groups alone.
-func (a *Access) CanAmongGroups(ctx context.Context, userID string, groupIDs []string, resourceType string, ids []string, permission string) (map[string]bool, error) {
+func (a *Access) canAmong(ctx context.Context, v Viewer, resourceType string, ids []string, permission string) (map[string]bool, error) {
 	out := make(map[string]bool, len(ids))
 	for part := range slices.Chunk(ids, 500) {
 		in, args := store.In([]any{resourceType, permission}, part)
-		cond, args := principals(args, "ag", userID, groupIDs)
+		cond, args := v.PrincipalsOf(args, "ag")
 		rows, err := a.db.Query(ctx, `SELECT DISTINCT ag.resource_id FROM access_grant ag WHERE ag.resource_type = $1 AND ag.permission = $2
 			AND ag.resource_id IN `+in+` AND `+cond, args...)
 		found, err := store.Strings(rows, err)
@@ -256,11 +323,11 @@ func (a *Access) CanAmongGroups(ctx context.Context, userID string, groupIDs []s
 
 // Accessible gives the ids of all resources of a type that grants let a user do something with.
 func (a *Access) Accessible(ctx context.Context, userID, resourceType, permission string) ([]string, error) {
-	groupIDs, err := a.GroupIDs(ctx, userID)
+	v, err := a.Viewer(ctx, userID)
 	if err != nil {
 		return nil, err
 	}
-	cond, args := principals([]any{resourceType, permission}, "ag", userID, groupIDs)
+	cond, args := v.PrincipalsOf([]any{resourceType, permission}, "ag")
 	rows, err := a.db.Query(ctx, `SELECT DISTINCT ag.resource_id FROM access_grant ag WHERE ag.resource_type = $1 AND ag.permission = $2 AND `+cond, args...)
 	ids, err := store.Strings(rows, err)
 	if err != nil {
@@ -277,33 +344,10 @@ func (a *Access) Anyone(ctx context.Context, resourceType, resourceID string) (b
 	return n > 0, err
 }
 
-// InList says whether a list of grants in a document (of a connection's config or an arena model) lets a user do
-// something. null and [] let nobody.
+// InList is Viewer.MayIn for the account of an id.
 func (a *Access) InList(ctx context.Context, userID, permission string, list jsondoc.Doc) (bool, error) {
-	var groupIDs []string
-	for _, g := range list.List() {
-		if g.Text("permission") != permission {
-			continue
-		}
-		id := g.Text("principal_id")
-		switch g.Text("principal_type") {
-		case PrincipalUser:
-			if id == Everyone || id == userID {
-				return true, nil
-			}
-		case PrincipalGroup:
-			if groupIDs == nil {
-				var err error
-				if groupIDs, err = a.GroupIDs(ctx, userID); err != nil {
-					return false, err
-				}
-			}
-			if slices.Contains(groupIDs, id) {
-				return true, nil
-			}
-		}
-	}
-	return false, nil
+	v, err := a.Viewer(ctx, userID)
+	return err == nil && v.MayIn(list, permission), err
 }
 
 // UserIDs gives the accounts that grants let do something; for grants to all accounts these are all but pending ones.

@@ -58,7 +58,7 @@ func (a *Access) reach(ctx context.Context, userID string, groupIDs []string, ki
 	for i, o := range all {
 		ids[i] = o.ID
 	}
-	granted, err := a.CanAmongGroups(ctx, userID, groupIDs, kind, ids, Read)
+	granted, err := a.canAmong(ctx, Viewer{userID, groupIDs}, kind, ids, Read)
 	if err != nil {
 		return Reach{}, err
 	}

@@ -85,7 +85,7 @@ func (a *App) modules() ([]mounted, error) {
 		{v1 + "utils", utils.New(utils.Deps{DB: a.DB, Settings: a.Settings, Env: a.Env, Log: a.Log})},
 		{v1 + "tasks", tasks.New(tasks.Deps{Tasks: a.Tasks, Settings: a.Settings})},
 		{v1 + "tools", tools.New(tools.Deps{Sources: []tools.ToolSource{pluginTools{a}}, Env: a.Env, Log: a.Log})},
-		{v1[:len(v1)-1], unbuilt.New(unbuilt.Deps{Settings: a.Settings, Built: built})},
+		{v1[:len(v1)-1], unbuilt.New(unbuilt.Deps{Access: a.Access, Settings: a.Settings, Built: built})},
 	}
 	if a.Plugins != nil {
 		list = append(list, mounted{pluginsPrefix, plugins.New(plugins.Deps{Plugins: a.Plugins, Upload: a.Env.PluginsUpload})})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
@@ -14,12 +15,12 @@ func (c *Catalog) seesAll(p *auth.Principal) bool {
 	return c.o.Env.BypassModelAccess || p.System || p.IsAdmin() && c.o.Env.BypassAdminAccess
 }
 
-func (c *Catalog) viewer(ctx context.Context, p *auth.Principal) (*viewer, error) {
+func (c *Catalog) viewer(ctx context.Context, p *auth.Principal) (access.Viewer, error) {
 	groups, err := c.o.Groups.GroupIDs(ctx, p.ID)
 	if err != nil {
-		return nil, fmt.Errorf("groups of a user: %w", err)
+		return access.Viewer{}, fmt.Errorf("groups of a user: %w", err)
 	}
-	return &viewer{id: p.ID, groups: groups}, nil
+	return access.Viewer{UserID: p.ID, GroupIDs: groups}, nil
 }
 
 // Access implements [Finder]: what the reference asks before a chat. Besides the model itself every base model on the
@@ -92,7 +93,7 @@ func (c *Catalog) RowAccess(ctx context.Context, p *auth.Principal, id string) e
 }
 
 // mayUse asks the row of a model and those of its bases.
-func (t *tables) mayUse(v *viewer, id string, admin bool) bool {
+func (t *tables) mayUse(v access.Viewer, id string, admin bool) bool {
 	seen := map[string]bool{}
 	for first := true; id != "" && !seen[id]; first = false {
 		seen[id] = true
@@ -100,7 +101,7 @@ func (t *tables) mayUse(v *viewer, id string, admin bool) bool {
 		if row == nil {
 			return admin && !first
 		}
-		if row.UserID != v.id && !v.may(t.grants[id], "read") {
+		if row.UserID != v.UserID && !v.May(t.grants[id], access.Read) {
 			return false
 		}
 		if row.BaseModelID == nil {
@@ -111,8 +112,8 @@ func (t *tables) mayUse(v *viewer, id string, admin bool) bool {
 	return true
 }
 
-func (c *Catalog) arenaOpen(p *auth.Principal, v *viewer, grants jsondoc.Doc) bool {
-	return !grants.Truthy() && p.IsAdmin() || v.mayRead(grants)
+func (c *Catalog) arenaOpen(p *auth.Principal, v access.Viewer, grants jsondoc.Doc) bool {
+	return !grants.Truthy() && p.IsAdmin() || v.MayIn(grants, access.Read)
 }
 
 // Readable gives a function that says of ids whether there is a row that the user owns or may read.
@@ -127,6 +128,6 @@ func (c *Catalog) Readable(ctx context.Context, p *auth.Principal) (func(id stri
 	}
 	return func(id string) bool {
 		row := t.row(id)
-		return row != nil && (row.UserID == v.id || v.may(t.grants[id], "read"))
+		return row != nil && (row.UserID == v.UserID || v.May(t.grants[id], access.Read))
 	}, nil
 }

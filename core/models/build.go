@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
@@ -60,7 +61,7 @@ func (s *snapshot) everything() jsondoc.Doc {
 }
 
 // visible is the answer for a user.
-func (s *snapshot) visible(v *viewer, admin bool) jsondoc.Doc {
+func (s *snapshot) visible(v access.Viewer, admin bool) jsondoc.Doc {
 	list := make([]*listedModel, 0, len(s.listed))
 	set := make([]byte, (len(s.listed)+7)/8)
 	for i, m := range s.listed {
@@ -85,12 +86,12 @@ func (s *snapshot) visible(v *viewer, admin bool) jsondoc.Doc {
 	return answer
 }
 
-func (m *listedModel) visible(v *viewer, admin bool) bool {
+func (m *listedModel) visible(v access.Viewer, admin bool) bool {
 	switch {
 	case m.Arena != nil:
-		return !m.arena.Truthy() && admin || v.mayRead(m.arena)
+		return !m.arena.Truthy() && admin || v.MayIn(m.arena, access.Read)
 	case m.info:
-		return m.hasRow && (m.owner == v.id || v.may(m.grants, "read"))
+		return m.hasRow && (m.owner == v.UserID || v.May(m.grants, access.Read))
 	}
 	return admin
 }

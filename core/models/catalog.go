@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/jsondoc"
@@ -399,7 +400,7 @@ func (c *Catalog) Listed(ctx context.Context, p *auth.Principal) ([]*Model, erro
 		return nil, err
 	}
 	all := c.seesAll(p)
-	var v *viewer
+	var v access.Viewer
 	if !all {
 		if v, err = c.viewer(ctx, p); err != nil {
 			return nil, err

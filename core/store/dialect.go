@@ -46,14 +46,6 @@ func (d Dialect) JSONIsNull(column string) string {
 	return fmt.Sprintf("(%s IS NULL OR CAST(%s AS TEXT) = 'null')", column, column)
 }
 
-// ILike is a case-insensitive LIKE with "\" as the escape character: lower-cased on both sides by the database.
-func (d Dialect) ILike(column, placeholder string) string {
-	if d == Postgres {
-		return fmt.Sprintf("%s ILIKE %s ESCAPE '\\'", column, placeholder)
-	}
-	return fmt.Sprintf("lower(%s) LIKE lower(%s) ESCAPE '\\'", column, placeholder)
-}
-
 // ForUpdate locks the rows a transaction reads on Postgres; SQLite's write transaction excludes others already.
 func (d Dialect) ForUpdate() string { return d.Pick("", " FOR UPDATE") }
 

@@ -88,6 +88,7 @@ type Router struct {
 	dynamicMu sync.Mutex                   // held by changes of dynamic
 
 	patterns  []string // all that the muxes have
+	plain     []string // those of Handle
 	anyOrigin bool
 }
 
@@ -208,6 +209,7 @@ func catch(f func()) (err error) {
 // for GET or for all methods gets HEAD too.
 func (r *Router) Handle(pattern string, h http.Handler) {
 	framed := r.frame(nil, h.ServeHTTP)
+	r.plain = append(r.plain, pattern)
 	r.handle(pattern, framed)
 	if p, ok := strings.CutPrefix(pattern, "GET "); ok {
 		r.handle("HEAD "+p, framed)
@@ -218,6 +220,9 @@ func (r *Router) Handle(pattern string, h http.Handler) {
 
 // Routes are all registered endpoints, in order.
 func (r *Router) Routes() []*Route { return r.routes }
+
+// Plain are the patterns given to Handle, in order.
+func (r *Router) Plain() []string { return r.plain }
 
 // Group registers the endpoints of a module.
 type Group struct {

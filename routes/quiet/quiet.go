@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/jsondoc"
@@ -22,6 +23,7 @@ import (
 
 // Deps are what the module works with.
 type Deps struct {
+	Access   *access.Access
 	Settings *config.Settings
 	Built    []string // tags that other modules serve, and single paths of the table ("/tools/") that they do
 }
@@ -39,7 +41,9 @@ func (m *Module) Name() string { return "quiet" }
 type answer struct {
 	status int
 	body   jsondoc.Doc
-	user   *answer // for those who are no administrators, where it differs
+	// permission is what takes it; those without it who are no administrators get denial.
+	permission string
+	denial     *answer
 }
 
 // refuse is an answer with a detail.
@@ -49,8 +53,9 @@ func refuse(status int, detail string) answer {
 
 func give(body string) answer { return answer{status: http.StatusOK, body: jsondoc.Doc(body)} }
 
-func (a answer) but(user answer) answer {
-	a.user = &user
+// needs is the answer where the caller has a permission, and a refusal elsewhere.
+func (a answer) needs(permission string, denial answer) answer {
+	a.permission, a.denial = permission, &denial
 	return a
 }
 
@@ -83,24 +88,21 @@ func (m *Module) Routes(g *web.Group) {
 // serve answers requests to a path by whether its feature is on.
 func (m *Module) serve(path string, off answer) func(*web.Call, web.None) (jsondoc.Doc, error) {
 	i := slices.IndexFunc(emptyWhenOn, func(e empty) bool { return e.path == path })
-	if i < 0 {
-		return off.serve
-	}
-	on := emptyWhenOn[i]
-	return func(c *web.Call, in web.None) (jsondoc.Doc, error) {
-		if on.setting.Get(m.Settings.Snapshot()) {
-			return on.answer.serve(c, in)
+	return func(c *web.Call, _ web.None) (jsondoc.Doc, error) {
+		a := off
+		if i >= 0 && emptyWhenOn[i].setting.Get(m.Settings.Snapshot()) {
+			a = emptyWhenOn[i].answer
 		}
-		return off.serve(c, in)
+		if a.permission != "" {
+			if ok, err := m.Access.HasOrAdmin(c.Context(), c.Principal.User, a.permission); err != nil {
+				return nil, err
+			} else if !ok {
+				a = *a.denial
+			}
+		}
+		c.Status(a.status)
+		return a.body, nil
 	}
-}
-
-func (a answer) serve(c *web.Call, _ web.None) (jsondoc.Doc, error) {
-	if a.user != nil && !c.IsAdmin() {
-		a = *a.user
-	}
-	c.Status(a.status)
-	return a.body, nil
 }
 
 // form is an administrator's view of settings.

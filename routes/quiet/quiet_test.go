@@ -12,6 +12,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/jsondoc"
@@ -42,14 +43,15 @@ func newServer(t *testing.T, built ...string) (*web.Router, *config.Settings) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	settings, err := config.Load(context.Background(), storetest.SQLite(t), env, config.Options{})
+	db := storetest.SQLite(t)
+	settings, err := config.Load(context.Background(), db, env, config.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	router := web.New(web.Options{Auth: door{}, Logger: slog.New(slog.DiscardHandler), Fallback: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusTeapot)
 	})})
-	router.Mount("/api/v1", New(Deps{Settings: settings, Built: built}))
+	router.Mount("/api/v1", New(Deps{Access: access.New(db, settings), Settings: settings, Built: built}))
 	router.Finish()
 	return router, settings
 }
@@ -183,7 +185,9 @@ func TestBuiltPathsAreLeftOut(t *testing.T) {
 
 func TestFeaturesThatAreOnAreEmpty(t *testing.T) {
 	h, settings := newServer(t)
-	if err := settings.Set(context.Background(), config.Changes{"notes.enable": true, "automations.enable": true}); err != nil {
+	permissions := jsondoc.Doc(`{"features":{"calendar":false},"workspace":{"tools_export":true}}`)
+	if err := settings.Set(context.Background(), config.Changes{"notes.enable": true, "automations.enable": true, "calendar.enable": true,
+		"user.permissions": permissions}); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -193,6 +197,7 @@ func TestFeaturesThatAreOnAreEmpty(t *testing.T) {
 	}{
 		{"user", "/notes/pinned", 200, "[]"}, {"user", "/notes/search", 200, `{"items":[],"total":0}`}, {"user", "/notes/x", 404, ""},
 		{"admin", "/automations/list", 200, `{"items":[],"total":0}`}, {"user", "/automations/list", 403, ""}, {"user", "/calendars/", 403, ""},
+		{"admin", "/calendars/", 200, "[]"}, {"user", "/tools/export", 200, "[]"}, {"user", "/skills/export", 403, ""},
 	} {
 		status, body := get(h, c.role, c.path)
 		if status != c.status || c.body != "" && string(body) != c.body {

@@ -17,25 +17,28 @@ type row struct {
 }
 
 var (
-	list     = give(`[]`)
-	page     = give(`{"items":[],"total":0}`)
-	missing  = refuse(http.StatusNotFound, web.TextNotFound)
-	unknown  = refuse(http.StatusNotFound, "Not found")
-	missing1 = refuse(http.StatusUnauthorized, web.TextNotFound) // functions
-	off      = refuse(http.StatusForbidden, web.TextUnauthorized)
-	denied   = refuse(http.StatusUnauthorized, web.TextUnauthorized)
-	noApps   = refuse(http.StatusNotFound, "Apps are disabled")
-	noChan   = refuse(http.StatusForbidden, "Channels is disabled")
-	noNotes  = refuse(http.StatusForbidden, "Notes is disabled")
-	noSkill  = refuse(http.StatusNotFound, "Skill not found")
-	noExport = refuse(http.StatusForbidden, "Export permission required")
+	list       = give(`[]`)
+	page       = give(`{"items":[],"total":0}`)
+	missing    = refuse(http.StatusNotFound, web.TextNotFound)
+	unknown    = refuse(http.StatusNotFound, "Not found")
+	missing1   = refuse(http.StatusUnauthorized, web.TextNotFound) // functions
+	off        = refuse(http.StatusForbidden, web.TextUnauthorized)
+	denied     = refuse(http.StatusUnauthorized, web.TextUnauthorized)
+	barred     = refuse(http.StatusForbidden, web.TextProhibited)
+	noEvent    = refuse(http.StatusNotFound, "Event not found")
+	noApps     = refuse(http.StatusNotFound, "Apps are disabled")
+	noChan     = refuse(http.StatusForbidden, "Channels is disabled")
+	noNotes    = refuse(http.StatusForbidden, "Notes is disabled")
+	noSkill    = refuse(http.StatusNotFound, "Skill not found")
+	noCalendar = refuse(http.StatusNotFound, "Calendar not found")
+	noExport   = refuse(http.StatusForbidden, "Export permission required")
 )
 
 // table is what the reference 0.12.4 answers, with nothing in its database, while these features are off: channels, notes,
 // calendars, automations, apps and plugins (tools and functions).
 var table = []row{
 	{"tools", auth.Verified, list, "/tools/ /tools/list"},
-	{"tools", auth.Verified, list.but(denied), "/tools/export"},
+	{"tools", auth.Verified, list.needs("workspace.tools_export", denied), "/tools/export"},
 	{"tools", auth.Verified, missing, "/tools/id/{id} /tools/id/{id}/valves /tools/id/{id}/valves/spec /tools/id/{id}/valves/user /tools/id/{id}/valves/user/spec"},
 	{"tools", auth.Verified, refuse(http.StatusNotFound, "Tool not found"), "/tools/id/{id}/specs"},
 	{"tools", auth.Verified, unknown, "/tools/id/{id}/history"},
@@ -48,7 +51,7 @@ var table = []row{
 
 	{"skills", auth.Verified, list, "/skills/"},
 	{"skills", auth.Verified, page, "/skills/list"},
-	{"skills", auth.Verified, list.but(noExport), "/skills/export"},
+	{"skills", auth.Verified, list.needs("workspace.skills_export", noExport), "/skills/export"},
 	{"skills", auth.Verified, missing, "/skills/id/{id}"},
 	{"skills", auth.Verified, noSkill, "/skills/id/{id}/files /skills/id/{id}/history"},
 
@@ -99,20 +102,20 @@ type empty struct {
 
 // emptyWhenOn are the answers of paths whose feature the settings have on: nothing is there.
 var emptyWhenOn = []empty{
-	{config.NotesEnable, "/notes/", list},
-	{config.NotesEnable, "/notes/pinned", list},
-	{config.NotesEnable, "/notes/search", page},
-	{config.NotesEnable, "/notes/{id}", missing},
-	{config.NotesEnable, "/notes/{id}/chat", missing},
-	{config.NotesEnable, "/notes/{id}/chats", missing},
-	{config.CalendarEnable, "/calendars/", list},
-	{config.CalendarEnable, "/calendars/events", list},
-	{config.CalendarEnable, "/calendars/events/search", page},
-	{config.CalendarEnable, "/calendars/events/{event_id}", missing},
-	{config.CalendarEnable, "/calendars/{calendar_id}", missing},
-	{config.AutomationsEnable, "/automations/list", page.but(off)},
-	{config.AutomationsEnable, "/automations/{id}", missing.but(off)},
-	{config.AutomationsEnable, "/automations/{id}/runs", missing.but(off)},
+	{config.NotesEnable, "/notes/", list.needs("features.notes", denied)},
+	{config.NotesEnable, "/notes/pinned", list.needs("features.notes", denied)},
+	{config.NotesEnable, "/notes/search", page.needs("features.notes", denied)},
+	{config.NotesEnable, "/notes/{id}", missing.needs("features.notes", denied)},
+	{config.NotesEnable, "/notes/{id}/chat", missing.needs("features.notes", denied)},
+	{config.NotesEnable, "/notes/{id}/chats", missing.needs("features.notes", denied)},
+	{config.CalendarEnable, "/calendars/", list.needs("features.calendar", off)},
+	{config.CalendarEnable, "/calendars/events", list.needs("features.calendar", off)},
+	{config.CalendarEnable, "/calendars/events/search", page.needs("features.calendar", off)},
+	{config.CalendarEnable, "/calendars/events/{event_id}", noEvent.needs("features.calendar", off)},
+	{config.CalendarEnable, "/calendars/{calendar_id}", noCalendar.needs("features.calendar", off)},
+	{config.AutomationsEnable, "/automations/list", page.needs("features.automations", off)},
+	{config.AutomationsEnable, "/automations/{id}", missing.needs("features.automations", off)},
+	{config.AutomationsEnable, "/automations/{id}/runs", missing.needs("features.automations", off)},
 }
 
 // feature is a switch among the features of /api/config that belongs to a tag.

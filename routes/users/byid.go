@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/events"
@@ -80,10 +81,31 @@ func imageData(url string) (kind string, data []byte, ok bool) {
 		return "", nil, false
 	}
 	kind, _, _ = strings.Cut(strings.TrimPrefix(head, "data:"), ";")
-	// Python's decoder skips what is not of the alphabet, line breaks above all.
-	text = strings.NewReplacer("\n", "", "\r", "", " ", "").Replace(text)
-	data, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
-	return strings.ToLower(kind), data, err == nil
+	data, ok = decodeBase64(text)
+	return strings.ToLower(kind), data, ok
+}
+
+// decodeBase64 decodes as Python does: what is not of the alphabet is skipped, a text ends with its first whole padding,
+// and one without the padding that it needs is no good.
+func decodeBase64(text string) ([]byte, bool) {
+	digits := make([]byte, 0, len(text))
+	pads := 0
+	if strings.ContainsFunc(text, func(r rune) bool { return r > unicode.MaxASCII }) {
+		return nil, false
+	}
+	for i := 0; i < len(text) && (len(digits)%4 < 2 || len(digits)%4+pads < 4); i++ {
+		switch c := text[i]; {
+		case c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '+' || c == '/':
+			digits, pads = append(digits, c), 0
+		case c == '=' && len(digits)%4 >= 2:
+			pads++
+		}
+	}
+	if rest := len(digits) % 4; rest != 0 && rest+pads < 4 {
+		return nil, false
+	}
+	data, err := base64.RawStdEncoding.DecodeString(string(digits))
+	return data, err == nil
 }
 
 // isFirst says whether an account is the primary administrator.

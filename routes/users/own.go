@@ -214,9 +214,25 @@ const (
 
 var variableName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 
+// compactLen is the number of characters of an object of texts that is written without spaces and needless escapes.
+func compactLen(d jsondoc.Doc) int {
+	n := len("{}")
+	d.Each(func(name string, v jsondoc.Doc) bool {
+		if n > len("{}") {
+			n++
+		}
+		if text, ok := v.AsText(); ok {
+			v = jsondoc.Text(text)
+		}
+		n += utf8.RuneCount(jsondoc.Text(name)) + 1 + utf8.RuneCount(v)
+		return true
+	})
+	return n
+}
+
 func (m *Module) updateVariables(c *web.Call, in variablesIn) (*variablesAnswer, error) {
 	d := in.Body.Variables.Doc()
-	if utf8.RuneCount(d) > maxVariables {
+	if compactLen(d) > maxVariables {
 		return nil, web.Fail(http.StatusBadRequest, "User variables are too large.")
 	}
 	var b jsondoc.Builder

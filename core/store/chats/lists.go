@@ -132,7 +132,7 @@ var sortable = map[string]bool{"id": true, "user_id": true, "title": true, "crea
 func (f Filter) sql(d store.Dialect, table, where string, args []any, last string) (string, string, []any, error) {
 	if f.Query != "" {
 		args = append(args, "%"+f.Query+"%")
-		where += d.Pick(fmt.Sprintf(" AND lower(%s.title) LIKE lower($%d)", table, len(args)), fmt.Sprintf(" AND %s.title ILIKE $%d", table, len(args)))
+		where += " AND " + d.Like(table+".title", fmt.Sprintf("$%d", len(args)))
 	}
 	if f == (Filter{}) {
 		return where, table + ".updated_at DESC" + last, args, nil

@@ -46,7 +46,7 @@ func (s *Store) Matching(ctx context.Context, where string, args []any, terms []
 	}
 	var out []Match
 	for i, r := range list {
-		if have[i].says(r.Title, terms, d == store.Postgres) {
+		if have[i].says(r.Title, terms) {
 			out = append(out, r.Match)
 		}
 	}
@@ -58,47 +58,30 @@ func sizeOf(d store.Dialect) string {
 	return d.Pick("COALESCE(octet_length(chat.chat), 0)", "CAST(CAST(chat.xmin AS text) AS bigint)")
 }
 
-// says whether the title or the shown messages contain all terms. unicode folds all letters, not only ASCII's.
-func (t *texts) says(title string, terms []string, unicode bool) bool {
-	if len(terms) == 0 {
-		return true
-	}
-	fold := lowerASCII
-	if unicode {
-		fold = strings.ToLower
-	}
-	title = fold(title)
+// says whether the title or the shown messages contain all terms, whatever the case of their letters.
+func (t *texts) says(title string, terms []string) bool {
+	title = strings.ToLower(title)
 	for _, term := range terms {
-		if strings.Contains(title, fold(term)) {
+		term = strings.ToLower(term)
+		if strings.Contains(title, term) {
 			continue
 		}
-		if t == nil || !t.shows(fold(term), unicode) {
+		if t == nil {
+			return false
+		}
+		if _, _, _, ok := t.find(term); !ok {
 			return false
 		}
 	}
 	return true
 }
 
-// shows says whether a message that is a text contains a term.
-func (t *texts) shows(term string, unicode bool) bool {
-	if unicode || isASCII(term) {
-		_, _, _, ok := t.find(term)
-		return ok
-	}
-	for _, s := range t.segments {
-		if s.shown && strings.Contains(t.lower[s.start:s.end], term) {
-			return true
-		}
-	}
-	return false
-}
-
 // Says is says for a document that is not kept, such as that of a shared copy.
-func Says(d jsondoc.Doc, title string, terms []string, unicode bool) bool {
+func Says(d jsondoc.Doc, title string, terms []string) bool {
 	if len(terms) == 0 {
 		return true
 	}
-	return textsIn(d).says(title, terms, unicode)
+	return textsIn(d).says(title, terms)
 }
 
 // Passage is the message that a search shows of a chat: the first that has all terms, or else any, or else the last.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 
+	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/store"
 )
 
@@ -36,16 +37,9 @@ func (s *Store) SharedWith(ctx context.Context, userID string, groupIDs []string
 
 // granted gives the highest permission on each folder that a grant names.
 func (s *Store) granted(ctx context.Context, userID string, groupIDs []string) (map[string]string, error) {
-	args := []any{userID}
-	groups := ""
-	if len(groupIDs) > 0 {
-		var in string
-		in, args = store.In(args, groupIDs)
-		groups = " OR (g.principal_type = 'group' AND g.principal_id IN " + in + ")"
-	}
-	rows, err := s.db.Query(ctx, "SELECT g.resource_id, MAX(g.permission) FROM access_grant g WHERE g.resource_type = 'folder' AND ("+
-		"(g.principal_type = 'user' AND g.principal_id IN ('*', $1)) OR g.resource_id IN (SELECT id FROM folder WHERE user_id = $1)"+groups+
-		") GROUP BY g.resource_id", args...) // "write" > "read"
+	who, args := access.Viewer{UserID: userID, GroupIDs: groupIDs}.PrincipalsOf([]any{userID, ResourceType}, "g")
+	rows, err := s.db.Query(ctx, "SELECT g.resource_id, MAX(g.permission) FROM access_grant g WHERE g.resource_type = $2 AND ("+who+
+		" OR g.resource_id IN (SELECT id FROM folder WHERE user_id = $1)) GROUP BY g.resource_id", args...) // "write" > "read"
 	type pair struct{ id, permission string }
 	list, err := store.Collect(rows, err, func(r *sql.Rows) (p pair, err error) {
 		err = r.Scan(&p.id, &p.permission)

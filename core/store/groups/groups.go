@@ -145,8 +145,10 @@ func (s *Store) List(ctx context.Context, q Query) ([]*Counted, error) {
 	where, args := "1 = 1", []any(nil)
 	if q.Text != "" {
 		args = append(args, "%"+q.Text+"%")
-		where += d.Pick(" AND lower(g.name) LIKE lower($1)", " AND g.name ILIKE $1")
+		where += " AND " + d.Like("g.name", "$1")
 	}
+	// of those changed in one second the reference gives its tables' order, or where it looks up ids, theirs
+	tie := d.Pick("g.rowid", "g.created_at, g.id")
 	member := ""
 	if q.MemberID != "" && q.Share != Unshared {
 		args = append(args, q.MemberID)
@@ -166,9 +168,10 @@ func (s *Store) List(ctx context.Context, q Query) ([]*Counted, error) {
 	default:
 		if member != "" {
 			where += " AND " + member
+			tie = "g.id"
 		}
 	}
-	rows, err := s.db.Query(ctx, `SELECT `+columns+`, `+memberCount+` FROM "group" g WHERE `+where+` ORDER BY g.updated_at DESC, g.id`, args...)
+	rows, err := s.db.Query(ctx, `SELECT `+columns+`, `+memberCount+` FROM "group" g WHERE `+where+` ORDER BY g.updated_at DESC, `+tie, args...)
 	return store.Collect(rows, err, func(r *sql.Rows) (*Counted, error) { return scanCounted(r) })
 }
 

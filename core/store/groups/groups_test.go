@@ -267,6 +267,30 @@ func TestLists(t *testing.T) {
 	})
 }
 
+// TestListOfOneSecond holds that groups which were changed in one second come in the order they were made in.
+func TestListOfOneSecond(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		s := groups.New(db)
+		want := make([]string, 8)
+		for i := range want {
+			want[i] = fmt.Sprint("g", i)
+			make1(t, s, want[i], "")
+		}
+		if _, err := db.Exec(ctx, `UPDATE "group" SET updated_at = 5, created_at = CAST(substr(name, 2) AS BIGINT)`); err != nil {
+			t.Fatal(err)
+		}
+		list, err := s.List(ctx, groups.Query{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, g := range list {
+			if g.Name != want[i] {
+				t.Errorf("%d is %s", i, g.Name)
+			}
+		}
+	})
+}
+
 func TestByNames(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		f := newFixture(t, db)

@@ -50,7 +50,7 @@ func (s *Store) Members(ctx context.Context, id string, q MembersQuery) (*Member
 	args := []any{id}
 	if q.Text != "" {
 		args = append(args, "%"+q.Text+"%")
-		where += d.Pick(" AND (lower(u.name) LIKE lower($2) OR lower(u.email) LIKE lower($2))", " AND (u.name ILIKE $2 OR u.email ILIKE $2)")
+		where += " AND (" + d.Like("u.name", "$2") + " OR " + d.Like("u.email", "$2") + ")"
 	}
 	if err := s.db.QueryRow(ctx, effective+`SELECT COUNT(*) FROM "user" u WHERE `+where, args...).Scan(&p.Total); err != nil {
 		return nil, fmt.Errorf("count members: %w", err)

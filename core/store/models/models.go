@@ -88,17 +88,7 @@ func get(ctx context.Context, q store.Querier, id string) (models.Row, error) {
 
 // Grants reads the access grants of all models.
 func (s *Store) Grants(ctx context.Context) ([]models.Grant, error) {
-	rows, err := s.db.Query(ctx, "SELECT id, resource_id, principal_type, principal_id, permission, created_at FROM access_grant "+
-		"WHERE resource_type = 'model' ORDER BY created_at, "+s.db.Dialect().Pick("rowid", "ctid"))
-	out, err := store.Collect(rows, err, func(r *sql.Rows) (models.Grant, error) {
-		g := models.Grant{ResourceType: ResourceType}
-		err := r.Scan(&g.ID, &g.ResourceID, &g.PrincipalType, &g.PrincipalID, &g.Permission, &g.CreatedAt)
-		return g, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read grants of models: %w", err)
-	}
-	return out, nil
+	return access.AllGrants(ctx, s.db, ResourceType)
 }
 
 // Version tells states of the tables apart: it differs after a change, unless two changes fall into one second.
@@ -177,10 +167,9 @@ func (f *Filter) where(q store.Querier) (string, []any) {
 	if f.Query != "" {
 		// The reference does not escape: "_" and "%" are wildcards.
 		p := add("%" + f.Query + "%")
-		like := d.Pick("lower(%s) LIKE lower("+p+")", "%s ILIKE "+p)
 		var any []string
 		for _, column := range []string{"m.name", "m.base_model_id", "u.name", "u.email", "u.username"} {
-			any = append(any, fmt.Sprintf(like, column))
+			any = append(any, d.Like(column, p))
 		}
 		terms = append(terms, "("+strings.Join(any, " OR ")+")")
 	}
@@ -203,7 +192,7 @@ func (f *Filter) where(q store.Querier) (string, []any) {
 
 // granted is true of the models m that a user owns or has a grant for.
 func granted(args []any, user string, groups []string, permission string) (string, []any) {
-	clause, args := access.ClauseFor(args, user, groups, ResourceType, "m.id", permission)
+	clause, args := access.Viewer{UserID: user, GroupIDs: groups}.Clause(args, ResourceType, "m.id", permission)
 	args = append(args, user)
 	return fmt.Sprintf("(m.user_id = $%d OR %s)", len(args), clause), args
 }

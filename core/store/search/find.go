@@ -8,26 +8,18 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/chats"
 )
 
-// granted is true of resources that the user was given to read; public counts grants to everybody too.
-func (r *run) granted(args []any, resource, column string, public bool) (string, []any) {
-	args = append(args, r.UserID)
-	who := fmt.Sprintf("g.principal_type = 'user' AND g.principal_id = $%d", len(args))
-	list, args := store.In(args, r.GroupIDs)
-	who += " OR g.principal_type = 'group' AND g.principal_id IN " + list
-	if public {
-		who += " OR g.principal_type = 'user' AND g.principal_id = '*'"
-	}
-	return "EXISTS (SELECT 1 FROM access_grant g WHERE g.resource_type = '" + resource + "' AND g.resource_id = " + column + " AND g.permission = 'read' AND (" + who + "))", args
-}
+// viewer is who searches, as grants see them.
+func (r *run) viewer() access.Viewer { return access.Viewer{UserID: r.UserID, GroupIDs: r.GroupIDs} }
 
 // readable is the recursive query of the folders that the user may read.
 func (r *run) readable() (string, []any) {
-	given, args := r.granted([]any{r.UserID}, "folder", "f.id", true)
+	given, args := r.viewer().Clause([]any{r.UserID}, "folder", "f.id", access.Read)
 	return "WITH RECURSIVE readable(id) AS (SELECT f.id FROM folder f WHERE f.user_id = $1 OR " + given +
 		" UNION SELECT f.id FROM folder f JOIN readable ON f.parent_id = readable.id) ", args
 }
@@ -71,7 +63,7 @@ func (r *run) spread(set map[string]bool) {
 }
 
 func (r *run) findChannels(ctx context.Context) error {
-	given, args := r.granted([]any{r.UserID}, "channel", "c.id", true)
+	given, args := r.viewer().Clause([]any{r.UserID}, "channel", "c.id", access.Read)
 	rows, err := r.db.Query(ctx, `SELECT c.id, COALESCE(c.name, ''), COALESCE(c.type, '') FROM channel c WHERE c.deleted_at IS NULL AND c.archived_at IS NULL AND (
 		COALESCE(c.type, '') IN ('group', 'dm') AND EXISTS (SELECT 1 FROM channel_member m WHERE m.channel_id = c.id AND m.user_id = $1 AND m.is_active = TRUE)
 		OR COALESCE(c.type, '') NOT IN ('group', 'dm') AND (c.user_id = $1 OR `+given+"))", args...)
@@ -185,7 +177,7 @@ func (r *run) live() (string, []any) {
 		ids[i] = f.id
 	}
 	list, args := store.In(args, ids)
-	given, args := r.granted(args, chats.ResourceType, "sc.chat_id", false)
+	given, args := r.viewer().NamedClause(args, chats.ResourceType, "sc.chat_id", access.Read)
 	return "chat.user_id = $1 OR chat.folder_id IN " + list + " OR chat.id IN (SELECT sc.chat_id FROM shared_chat sc WHERE " +
 		r.db.Dialect().JSONText("sc.chat", "share_mode") + " = 'continue' AND " + given + ")", args
 }
@@ -211,7 +203,7 @@ func (r *run) rank(title string, pinned bool) int {
 // findCopies looks through the shared copies of chats that the user cannot read themselves.
 func (r *run) findCopies(ctx context.Context) error {
 	live, args := r.live()
-	given, args := r.granted(args, chats.ResourceType, "shared_chat.chat_id", false)
+	given, args := r.viewer().NamedClause(args, chats.ResourceType, "shared_chat.chat_id", access.Read)
 	own := ""
 	if r.Sharing == "shared" {
 		own = " AND shared_chat.user_id <> $1"
@@ -226,7 +218,7 @@ func (r *run) findCopies(ctx context.Context) error {
 		h := hit{source: "shared"}
 		var title string
 		var d jsondoc.Doc
-		if err = rows.Scan(&h.id, &title, &h.updated, &d); err == nil && chats.Says(d, title, r.terms, r.db.Dialect() == store.Postgres) {
+		if err = rows.Scan(&h.id, &title, &h.updated, &d); err == nil && chats.Says(d, title, r.terms) {
 			h.rank = r.rank(title, false)
 			r.hits = append(r.hits, h)
 		}
@@ -258,7 +250,7 @@ func (r *run) findNotes(ctx context.Context) error {
 		return nil
 	}
 	d := r.db.Dialect()
-	given, args := r.granted([]any{r.UserID}, "note", "n.id", true)
+	given, args := r.viewer().Clause([]any{r.UserID}, "note", "n.id", access.Read)
 	own, args := r.sharing(args, "n.user_id")
 	words, args := r.like(args, "n.title", d.JSONText("n.data", "content.md"))
 	rank := "CASE WHEN EXISTS (SELECT 1 FROM pinned_note p WHERE p.note_id = n.id AND p.user_id = $1) THEN 0 ELSE 3 END"

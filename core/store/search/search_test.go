@@ -102,6 +102,7 @@ func TestSearch(t *testing.T) {
 		w.grant("folder", "maps", "una")
 		w.chat("una", "Rivers", "", "The Rhine 100%", "and the Rhone")
 		w.chat("una", "Rhine", "", "nothing")
+		w.chat("una", "Flüsse", "", "GRÖSSE der Donau")
 		w.chat("bob", "Shared map", "deep", "the Rhine on paper")
 		w.chat("bob", "Private", "", "the Rhine at home")
 		copied := w.chat("bob", "Copied", "", "Rhine falls")
@@ -120,6 +121,7 @@ func TestSearch(t *testing.T) {
 			want string
 		}{
 			"everything":      {search.Query{Text: "rhine"}, "Rhine,Copied,Rivers,Shared map,BOB,BOB,Trip"},
+			"umlauts":         {search.Query{Text: "FLÜSSE grösse donau"}, "Flüsse"},
 			"all words":       {search.Query{Text: "rhine rhone"}, "Rivers"},
 			"literal percent": {search.Query{Text: "100%"}, "Rivers"},
 			"no wildcard":     {search.Query{Text: "r%ne"}, ""},

@@ -57,7 +57,7 @@ func (q Query) where(d store.Dialect) (string, []any) {
 	if q.Text != "" {
 		args = append(args, "%"+q.Text+"%")
 		p := fmt.Sprintf("$%d", len(args))
-		parts = append(parts, "("+like(d, "u.name", p)+" OR "+like(d, "u.email", p)+")")
+		parts = append(parts, "("+d.Like("u.name", p)+" OR "+d.Like("u.email", p)+")")
 	}
 	if q.ChannelID != "" {
 		args = append(args, q.ChannelID)
@@ -94,11 +94,6 @@ func (q Query) where(d store.Dialect) (string, []any) {
 		return "", nil
 	}
 	return " WHERE " + strings.Join(parts, " AND "), args
-}
-
-// like compares as the reference does: without an escape character on SQLite, with "\" on Postgres.
-func like(d store.Dialect, column, placeholder string) string {
-	return d.Pick("lower("+column+") LIKE lower("+placeholder+")", column+" ILIKE "+placeholder)
 }
 
 func (q Query) order(d store.Dialect, filtered bool, args []any) (string, []any) {

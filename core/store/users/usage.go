@@ -1,6 +1,7 @@
 package users
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -161,7 +162,10 @@ func (s *Store) days(ctx context.Context, u *Usage, userID string, start, end in
 	for i := range u.Models {
 		u.Models[i] = *models[u.Models[i].ModelID]
 	}
-	slices.SortStableFunc(u.Models, func(a, b ModelUsage) int { return b.Messages - a.Messages })
+	// of equals the last by name comes first: SQLite groups in the direction that it orders in
+	slices.SortFunc(u.Models, func(a, b ModelUsage) int {
+		return cmp.Or(cmp.Compare(b.Messages, a.Messages), cmp.Compare(b.ModelID, a.ModelID))
+	})
 	u.Models = append([]ModelUsage{}, u.Models[:min(topUsage, len(u.Models))]...)
 	return nil
 }

@@ -464,6 +464,42 @@ func TestImageURL(t *testing.T) {
 	}
 }
 
+// TestListOfAnyLetters holds that the case of all letters is folded, not only of ASCII's.
+func TestListOfAnyLetters(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		s := users.New(db)
+		add(t, s, "Éric", "user")
+		for text, want := range map[string]int{"éric": 1, "ÉR": 1, "eric": 0} {
+			if _, total, err := s.List(ctx, users.Query{Text: text}); err != nil || total != want {
+				t.Errorf("%q: %d, %v", text, total, err)
+			}
+		}
+	})
+}
+
+// TestEqualModels holds the order of models with as many messages: the last by name first.
+func TestEqualModels(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		s := users.New(db)
+		u := add(t, s, "ann", "user")
+		exec(t, db, `INSERT INTO chat (id, user_id, title, chat, meta) VALUES ('c', $1, 't', '{}', '{}')`, u.ID)
+		for i, model := range []string{"b", "c", "a", "c"} {
+			exec(t, db, `INSERT INTO chat_message (id, chat_id, user_id, role, model_id, created_at) VALUES ($1, 'c', $2, 'assistant', $3, $4)`, fmt.Sprint(i), u.ID, model, 1735725600+i)
+		}
+		got, err := s.Usage(ctx, u.ID, 1735725000, 1735726000, "UTC")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, m := range got.Models {
+			names = append(names, m.ModelID)
+		}
+		if !slices.Equal(names, []string{"c", "b", "a"}) {
+			t.Errorf("%v", names)
+		}
+	})
+}
+
 func TestUsage(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		s := users.New(db)
