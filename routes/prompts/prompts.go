@@ -87,8 +87,8 @@ func (m *Module) answer(ctx context.Context, p *rows.Prompt) (*answer, error) {
 func (m *Module) free(c *web.Call) bool { return c.IsAdmin() && m.Env.BypassAdminAccess }
 
 func (m *Module) viewer(c *web.Call) (rows.Viewer, error) {
-	groups, err := m.Access.GroupIDs(c.Context(), c.UserID())
-	return rows.Viewer{ID: c.UserID(), Groups: groups, Free: m.free(c)}, err
+	v, err := m.Access.Viewer(c.Context(), c.UserID())
+	return rows.Viewer{Viewer: v, Free: m.free(c)}, err
 }
 
 // find reads a prompt and whether the caller is its owner or has a grant; administrators have all.
@@ -191,10 +191,10 @@ func (m *Module) list(c *web.Call, in listIn) (*listAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	writable, err := m.Access.CanAmongGroups(ctx, v.ID, v.Groups, rows.ResourceType, ids, access.Write)
+	writable, err := m.Access.CanAmong(ctx, v.UserID, rows.ResourceType, ids, access.Write)
 	out := &listAnswer{make([]viewed, len(found)), total}
 	for i, p := range found {
-		out.Items[i] = viewed{answer{p.Prompt, grants[p.ID]}, p.Owner, v.Free || p.UserID == v.ID || writable[p.ID]}
+		out.Items[i] = viewed{answer{p.Prompt, grants[p.ID]}, p.Owner, v.Free || p.UserID == v.UserID || writable[p.ID]}
 	}
 	return out, err
 }

@@ -90,15 +90,14 @@ func (s *Store) CommandOwner(ctx context.Context, command string) (string, error
 
 // Viewer is who looks at prompts. Who is Free sees all of them.
 type Viewer struct {
-	ID     string
-	Groups []string
-	Free   bool
+	access.Viewer
+	Free bool
 }
 
 // readable is true of the prompts that the viewer owns or has a read grant for.
 func (v Viewer) readable(args []any) (string, []any) {
-	clause, args := access.ClauseFor(args, v.ID, v.Groups, ResourceType, "p.id", access.Read)
-	args = append(args, v.ID)
+	clause, args := v.Clause(args, ResourceType, "p.id", access.Read)
+	args = append(args, v.UserID)
 	return fmt.Sprintf("(p.user_id = $%d OR %s)", len(args), clause), args
 }
 
@@ -200,9 +199,9 @@ func (f *Filter) where(d store.Dialect) (string, []any) {
 	}
 	switch f.View {
 	case "created":
-		terms = append(terms, "p.user_id = "+add(f.Viewer.ID))
+		terms = append(terms, "p.user_id = "+add(f.Viewer.UserID))
 	case "shared":
-		terms = append(terms, "p.user_id <> "+add(f.Viewer.ID))
+		terms = append(terms, "p.user_id <> "+add(f.Viewer.UserID))
 	}
 	if !f.Viewer.Free {
 		var term string
