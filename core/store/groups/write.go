@@ -64,6 +64,14 @@ type NewGroup struct {
 	Share       jsondoc.Doc // default of data.config.share: "members", true or false
 }
 
+// ShareOf is the Share of a setting's text: "members", "true" or "false".
+func ShareOf(text string) jsondoc.Doc {
+	if text == "true" || text == "false" {
+		return jsondoc.Doc(text)
+	}
+	return jsondoc.Of(text)
+}
+
 // Insert makes a group. The error may be ErrEmptyParent or ErrNoParent.
 func (s *Store) Insert(ctx context.Context, n NewGroup) (*Group, error) {
 	id := store.NewID()
