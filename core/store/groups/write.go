@@ -62,6 +62,7 @@ type NewGroup struct {
 	Data        jsondoc.Doc // data.config.share is filled in
 	Permissions jsondoc.Doc
 	Share       jsondoc.Doc // default of data.config.share: "members", true or false
+	Members     []string    // ids of accounts
 }
 
 // ShareOf is the Share of a setting's text: "members", "true" or "false".
@@ -80,10 +81,16 @@ func (s *Store) Insert(ctx context.Context, n NewGroup) (*Group, error) {
 		if err := checkParent(ctx, tx, id, n.ParentID); err != nil {
 			return err
 		}
-		g, err = insert(ctx, tx, id, n)
-		return err
+		if g, err = insert(ctx, tx, id, n); err != nil {
+			return err
+		}
+		return addRows(ctx, tx, pairs(n.Members, id))
 	})
-	return g, err
+	if err != nil {
+		return nil, err
+	}
+	s.notify(n.Members)
+	return g, nil
 }
 
 func insert(ctx context.Context, tx *store.Tx, id string, n NewGroup) (*Group, error) {
