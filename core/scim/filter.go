@@ -65,10 +65,12 @@ type Path struct {
 	Filter Filter
 }
 
-// maxDepth is how deep filters may be nested, maxLength how long they may be.
+// maxDepth is how deep filters may be nested, maxLength how long they may be, maxTerms how many comparisons they may have:
+// SQLite takes no expression that is a thousand deep.
 const (
 	maxDepth  = 30
 	maxLength = 8 << 10
+	maxTerms  = 200
 )
 
 // ParseFilter reads a filter.
@@ -141,6 +143,7 @@ type token struct {
 type parser struct {
 	tokens []token
 	at     int
+	terms  int
 }
 
 func newParser(text string) (*parser, error) {
@@ -279,6 +282,9 @@ func (p *parser) within(attr Attr, depth int) (Filter, error) {
 }
 
 func (p *parser) compare(attr Attr) (Filter, error) {
+	if p.terms++; p.terms > maxTerms {
+		return nil, fail("more than %d comparisons", maxTerms)
+	}
 	if attr.Name == "" {
 		return nil, fail("an attribute has no name")
 	}

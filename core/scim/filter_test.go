@@ -57,7 +57,7 @@ func TestParseFilter(t *testing.T) {
 		"", " ", "userName", "userName eq", `userName eq ann`, `userName is "ann"`, `userName eq "ann`, `userName eq 'ann'`, `"ann" eq userName`,
 		`userName eq "ann" and`, `and userName pr`, `(userName pr`, `userName pr)`, `not userName pr`, `userName pr userName pr`, `emails[type eq "work"`,
 		`emails[]`, `emails[type eq "work"].value`, `a[b pr)`, `userName eq "a\x"`, `: pr`, `. pr`, strings.Repeat("(", 100) + "a pr" + strings.Repeat(")", 100),
-		`a eq "` + strings.Repeat("x", maxLength) + `"`,
+		`a eq "` + strings.Repeat("x", maxLength) + `"`, strings.Repeat("a pr or ", maxTerms) + "a pr",
 	} {
 		if f, err := ParseFilter(text); !errors.Is(err, ErrSyntax) {
 			t.Errorf("%.80q: %v %v", text, f, err)
