@@ -17,6 +17,8 @@
 //	core/plugin           programs beside this one that add endpoints, models, filters and tools; sdk is how they are made
 //	core/plugin/cli, dev  what "galley plugin" does with plugins, and with one that is being written
 //	core/control          the socket by which the command line finds a running server
+//	core/auth/ldap        sign-in by a directory
+//	core/scim             expressions of SCIM: filters, as SQL too, and paths of changes
 //	core/realtime         Socket.IO; realtime/presence: who is there, and looks at which chat
 //	core/web              declared endpoints over http.ServeMux: binding, validation, authorisation, description
 //	core/jsondoc          documents that pass through undecoded

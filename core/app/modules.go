@@ -23,6 +23,7 @@ import (
 	"github.com/galleychat/galley/routes/plugins"
 	"github.com/galleychat/galley/routes/prompts"
 	unbuilt "github.com/galleychat/galley/routes/quiet"
+	"github.com/galleychat/galley/routes/scim"
 	"github.com/galleychat/galley/routes/search"
 	"github.com/galleychat/galley/routes/tasks"
 	"github.com/galleychat/galley/routes/tools"
@@ -86,6 +87,9 @@ func (a *App) modules() ([]mounted, error) {
 		{v1 + "tasks", tasks.New(tasks.Deps{Tasks: a.Tasks, Settings: a.Settings})},
 		{v1 + "tools", tools.New(tools.Deps{Sources: []tools.ToolSource{pluginTools{a}}, Env: a.Env, Log: a.Log})},
 		{v1[:len(v1)-1], unbuilt.New(unbuilt.Deps{Access: a.Access, Settings: a.Settings, Built: built})},
+	}
+	if a.Env.SCIM.Enabled {
+		list = append(list, mounted{scim.Prefix, scim.New(scim.Deps{Users: a.Users, Access: a.Access, Sessions: a.Sessions, Env: a.Env, Events: a.Events, Log: a.Log})})
 	}
 	if a.Plugins != nil {
 		list = append(list, mounted{pluginsPrefix, plugins.New(plugins.Deps{Plugins: a.Plugins, Upload: a.Env.PluginsUpload})})

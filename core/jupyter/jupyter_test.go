@@ -118,7 +118,7 @@ func stream(name, text string) map[string]any {
 func TestRun(t *testing.T) {
 	other := stream("stdout", "of another")
 	other["other"] = true
-	for _, c := range []struct {
+	for _, c := range []*struct {
 		name     string
 		server   server
 		use      Server

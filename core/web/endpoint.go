@@ -87,7 +87,11 @@ func (c *Call) raw(v Raw) error {
 }
 
 // handler is the order of checks: the body's syntax, the caller, the fields, then the work.
-func (e *Endpoint) handler(r *Router, route *Route, group func(*Error) *Error) http.HandlerFunc {
+func (e *Endpoint) handler(r *Router, en entry) http.HandlerFunc {
+	callers := r.o.Auth
+	if en.auth != nil {
+		callers = en.auth
+	}
 	limit := e.MaxBody
 	switch {
 	case limit != 0:
@@ -97,29 +101,29 @@ func (e *Endpoint) handler(r *Router, route *Route, group func(*Error) *Error) h
 		limit = r.o.MaxBody
 	}
 	return func(w http.ResponseWriter, req *http.Request) {
-		c := &Call{W: w, R: req, Log: r.o.Logger, route: route}
+		c := &Call{W: w, R: req, Log: r.o.Logger, route: en.route}
 		if e.WriteTimeout > 0 {
 			c.writeDeadline(e.WriteTimeout)
 		}
 		defer c.close()
-		err := e.serve(r, c, limit)
+		err := e.serve(r, c, callers, limit)
 		if err == nil {
 			return
 		}
 		if rw, ok := w.(*response); ok && rw.sent() {
 			if req.Context().Err() == nil {
-				r.o.Logger.WarnContext(req.Context(), "answer broken off", "pattern", route.Path, "error", err, "request_id", RequestID(req.Context()))
+				r.o.Logger.WarnContext(req.Context(), "answer broken off", "pattern", en.route.Path, "error", err, "request_id", RequestID(req.Context()))
 			}
 			return
 		}
 		if rw, ok := w.(*response); ok {
 			rw.reset()
 		}
-		r.fail(c, group, err)
+		r.fail(c, en.errors, err)
 	}
 }
 
-func (e *Endpoint) serve(r *Router, c *Call, limit int64) error {
+func (e *Endpoint) serve(r *Router, c *Call, callers Authenticator, limit int64) error {
 	var body requestBody
 	if e.in.body != nil {
 		stop := c.readDeadline(e.ReadTimeout)
@@ -129,8 +133,8 @@ func (e *Endpoint) serve(r *Router, c *Call, limit int64) error {
 		}
 		stop()
 	}
-	if e.Level != auth.Public && r.o.Auth != nil {
-		p, err := r.o.Auth.Authorize(c.R, e.Level)
+	if e.Level != auth.Public && callers != nil {
+		p, err := callers.Authorize(c.R, e.Level)
 		if err != nil {
 			return err
 		}

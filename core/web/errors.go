@@ -9,6 +9,7 @@ import (
 type Error struct {
 	Status int
 	Detail any
+	Body   any // the whole body instead, of groups with an envelope of their own
 	Cause  error
 	Header http.Header // added to the answer; may be nil
 }

@@ -95,6 +95,10 @@ func WriteError(w http.ResponseWriter, err error) {
 	for k, v := range e.Header {
 		h[k] = v
 	}
+	if e.Body != nil {
+		_ = WriteJSON(w, e.Status, e.Body)
+		return
+	}
 	if ps, ok := e.Detail.(Problems); ok {
 		_ = WriteJSON(w, e.Status, struct {
 			Detail Problems `json:"detail"`

@@ -221,3 +221,59 @@ func BenchmarkPost(b *testing.B) {
 		r.ServeHTTP(w, req)
 	}
 }
+
+// doorkeeper lets in who says the word.
+type doorkeeper struct{}
+
+func (doorkeeper) Authorize(r *http.Request, _ auth.Level) (*auth.Principal, error) {
+	if r.Header.Get("X-Word") != "friend" {
+		return nil, Fail(http.StatusUnauthorized, "no friend")
+	}
+	return nil, nil
+}
+
+// guarded is a module with callers and errors of its own.
+type guarded struct{}
+
+func (guarded) Name() string { return "guarded" }
+
+func (guarded) Routes(g *Group) {
+	g.Auth(doorkeeper{})
+	g.Errors(func(e *Error) *Error {
+		out := *e
+		out.Body = M{"problem": e.Detail}
+		return &out
+	})
+	g.Add("POST /in", JSON(auth.Any, func(_ *Call, in struct {
+		Body struct {
+			N int `json:"n"`
+		}
+	}) (int, error) {
+		return in.Body.N, nil
+	}))
+	g.Add("GET /open", JSON(auth.Public, func(*Call, None) (int, error) { return 1, nil }))
+}
+
+func TestGroupOfItsOwn(t *testing.T) {
+	r := New(Options{Logger: quiet()})
+	r.Mount("/g", guarded{})
+	for _, c := range []struct {
+		call, word, body string
+		status           int
+		want             string
+	}{
+		{"GET /g/open", "", "", 200, `1`},
+		{"POST /g/in", "", `{"n":"x"}`, 401, `{"problem":"no friend"}`},
+		{"POST /g/in", "friend", `{"n":5}`, 200, `5`},
+	} {
+		method, path, _ := strings.Cut(c.call, " ")
+		req := httptest.NewRequest(method, path, strings.NewReader(c.body))
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("X-Word", c.word)
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, req)
+		if w.Code != c.status || w.Body.String() != c.want {
+			t.Errorf("%s as %q: %d %s", c.call, c.word, w.Code, w.Body)
+		}
+	}
+}

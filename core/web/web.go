@@ -229,11 +229,16 @@ type Group struct {
 	prefix  string
 	module  string
 	errors  func(*Error) *Error
+	auth    Authenticator
 	entries []entry
 }
 
 // Errors has f change each error of this group before it is written: modules with an envelope of their own.
 func (g *Group) Errors(f func(*Error) *Error) { g.errors = f }
+
+// Auth has a find the callers of this group's endpoints in place of the router's Authenticator: modules that know no
+// accounts. Endpoints that are public ask neither. Call it before Add.
+func (g *Group) Auth(a Authenticator) { g.auth = a }
 
 // Option changes how an endpoint is registered.
 type Option func(*registration)
@@ -261,7 +266,7 @@ func (g *Group) Add(pattern string, e *Endpoint, options ...Option) {
 	full := g.prefix + rel
 	en := entry{
 		route:  &Route{Module: g.module, Method: method, Path: full, Level: e.Level, Endpoint: e, segments: strings.Split(full, "/")},
-		errors: g.errors,
+		errors: g.errors, auth: g.auth,
 	}
 	if reg.wide != "" {
 		wideMethod, wideRel, _ := strings.Cut(reg.wide, " ")
@@ -275,6 +280,7 @@ type entry struct {
 	route  *Route
 	wide   string
 	errors func(*Error) *Error
+	auth   Authenticator
 }
 
 // pattern is the one that the mux gets.
@@ -299,7 +305,7 @@ func (r *Router) register(en entry) {
 	if strings.HasSuffix(route.Path, "/") && !strings.Contains(route.Path, "{") {
 		r.noSlash[strings.TrimSuffix(route.Path, "/")] = true
 	}
-	h := r.frame(route.observer, route.Endpoint.handler(r, route, en.errors))
+	h := r.frame(route.observer, route.Endpoint.handler(r, en))
 	if en.wide == "" {
 		r.handle(en.pattern(), h)
 		return

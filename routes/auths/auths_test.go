@@ -1,6 +1,7 @@
 package auths_test
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -202,6 +203,24 @@ func TestTrustedHeader(t *testing.T) {
 		t.Errorf("groups %v, %v", list, err)
 	}
 	expect(t, "password change", s.Call(a.Doc().Text("token"), "POST "+base+"/update/password", `{"password":"a","new_password":"b"}`), 400, "")
+	expect(t, "no groups", s.Call("", "POST "+base+"/signin", body, "X-Email", "ann@x.test", "X-Groups", " , "), 200, "")
+	if list, err := s.Access.Groups().OfUser(t.Context(), id, false); err != nil || len(list) != 1 {
+		t.Errorf("groups after a header that names none: %v, %v", list, err)
+	}
+	expect(t, "groups that nobody made", s.Call("", "POST "+base+"/signin", body, "X-Email", "ann@x.test", "X-Groups", "butchers"), 200, "")
+	if list, err := s.Access.Groups().OfUser(t.Context(), id, false); err != nil || len(list) != 0 {
+		t.Errorf("groups after a header that names none of these: %v, %v", list, err)
+	}
+	expect(t, "empty header", s.Call("", "POST "+base+"/signin", body, "X-Email", ""), 400, "")
+	expect(t, "session of another", s.Call(a.Doc().Text("token"), "GET "+base+"/", "", "X-Email", "boss@contract.test"), 401, "User mismatch. Please sign in again.")
+	expect(t, "own session", s.Call(a.Doc().Text("token"), "GET "+base+"/", "", "X-Email", "ANN@x.test"), 200, "")
+	for i, test := range [][2]string{{"J%C3%B6rg", "Jörg"}, {"100%", "100%"}, {"a+b%2", "a+b%2"}, {"%FF", "\uFFFD"}, {"Jörg", "Jörg"}, {"J\xf6rg", "Jörg"}, {"", ""}} {
+		email := fmt.Sprintf("n%d@x.test", i)
+		want := cmp.Or(test[1], email)
+		if a := s.Call("", "POST "+base+"/signin", body, "X-Email", email, "X-Name", test[0]); a.Doc().Text("name") != want {
+			t.Errorf("name %q: %d %s", test[0], a.Code, a.Body)
+		}
+	}
 }
 
 func TestPassword(t *testing.T) {

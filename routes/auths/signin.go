@@ -2,12 +2,12 @@ package auths
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"net/http"
-	"net/url"
 	"regexp"
-	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
@@ -81,7 +81,7 @@ func (m *Module) system(ctx context.Context) (*users.User, *users.Credential, er
 		if there {
 			return nil, nil, web.Fail(http.StatusBadRequest, textExisting)
 		}
-		if _, err := m.register(ctx, "system", systemEmail, systemPassword, "User", users.DefaultImage); err != nil && !users.IsTaken(err) {
+		if _, err := m.register(ctx, systemEmail, systemPassword, "User", users.DefaultImage, "system"); err != nil && !users.IsTaken(err) {
 			return nil, nil, err
 		}
 	} else if err != nil {
@@ -93,20 +93,17 @@ func (m *Module) system(ctx context.Context) (*users.User, *users.Credential, er
 // trusted finds, or makes, the account that a proxy names in a header.
 func (m *Module) trusted(c *web.Call) (*users.User, error) {
 	t, ctx, h := m.Env.Trusted, c.Context(), c.R.Header
-	if _, ok := h[http.CanonicalHeaderKey(t.Email)]; !ok {
+	email := strings.ToLower(headerText(h, t.Email))
+	if email == "" {
 		return nil, web.Fail(http.StatusBadRequest, textTrusted)
-	}
-	email := strings.ToLower(h.Get(t.Email))
-	name := email
-	if t.Name != "" && h.Get(t.Name) != "" {
-		name = h.Get(t.Name)
-		if plain, err := url.PathUnescape(name); err == nil {
-			name = plain
-		}
 	}
 	u, err := m.Users.ByEmail(ctx, email)
 	if errors.Is(err, store.ErrNotFound) {
-		if _, err := m.register(ctx, "trusted_header", email, store.NewID(), name, users.DefaultImage); err != nil && !users.IsTaken(err) {
+		name := email
+		if n := headerText(h, t.Name); n != "" {
+			name = unquote(n)
+		}
+		if _, err := m.register(ctx, email, store.NewID(), name, users.DefaultImage, "trusted_header"); err != nil && !users.IsTaken(err) {
 			return nil, err
 		}
 		u, err = m.Users.ByEmail(ctx, email)
@@ -114,33 +111,67 @@ func (m *Module) trusted(c *web.Call) (*users.User, error) {
 	if err != nil {
 		return nil, err
 	}
-	cred, err := m.Users.Credential(ctx, u.ID)
-	if errors.Is(err, store.ErrNotFound) || err == nil && !cred.Active {
-		return nil, nil
-	}
-	if err != nil {
+	if ok, err := m.isActive(ctx, u.ID); err != nil || !ok {
 		return nil, err
 	}
-	if t.Groups != "" {
-		if names := splitList(h.Get(t.Groups)); len(names) > 0 {
-			if _, err := m.Access.Groups().SyncByNames(ctx, u.ID, names); err != nil {
-				return nil, err
-			}
+	if names := splitList(headerText(h, t.Groups)); len(names) > 0 {
+		if _, err := m.Access.Groups().SyncByNames(ctx, u.ID, names); err != nil {
+			return nil, err
 		}
 	}
-	if t.Role != "" {
-		role := strings.TrimSpace(strings.ToLower(h.Get(t.Role)))
-		switch {
-		case slices.Contains([]string{users.RoleAdmin, users.RoleUser, users.RolePending}, role) && role != u.Role:
-			if u, err = m.Users.Update(ctx, u.ID, users.SetRole(role)); err == nil {
-				m.Events.Publish(ctx, events.Event{Name: "user.role_updated", Actor: u, SubjectID: u.ID, Source: "trusted_header", Data: events.Pairs{"role", u.Role}})
-			}
-			return u, err
-		case role != "" && role != u.Role:
-			m.Log.WarnContext(ctx, "unknown role in the trusted header", "role", role)
+	role := strings.TrimSpace(strings.ToLower(headerText(h, t.Role)))
+	switch role {
+	case "", u.Role:
+	case users.RoleAdmin, users.RoleUser, users.RolePending:
+		if u, err = m.Users.Update(ctx, u.ID, users.SetRole(role)); err != nil {
+			return nil, err
 		}
+		m.Events.Publish(ctx, events.Event{Name: "user.role_updated", Actor: u, SubjectID: u.ID, Source: "trusted_header", Data: events.Pairs{"role", role}})
+	default:
+		m.Log.WarnContext(ctx, "unknown role in the trusted header", "role", role)
 	}
 	return u, nil
+}
+
+// headerText is a header's text, "" for a name that is "". Bytes that are no UTF-8 are taken for Latin-1.
+func headerText(h http.Header, name string) string {
+	if name == "" {
+		return ""
+	}
+	v := h.Get(name)
+	if utf8.ValidString(v) {
+		return v
+	}
+	out := make([]rune, len(v))
+	for i := range len(v) {
+		out[i] = rune(v[i])
+	}
+	return string(out)
+}
+
+// unquote undoes the escapes of a URL; what is no escape stands for itself.
+func unquote(s string) string {
+	var out []byte
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if b, err := hex.DecodeString(s[i+1 : i+3]); err == nil {
+				out = append(out, b[0])
+				i += 2
+				continue
+			}
+		}
+		out = append(out, s[i])
+	}
+	return strings.ToValidUTF8(string(out), "\uFFFD")
+}
+
+// isActive says whether an account may sign in at all.
+func (m *Module) isActive(ctx context.Context, userID string) (bool, error) {
+	cred, err := m.Users.Credential(ctx, userID)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && cred.Active, err
 }
 
 func splitList(s string) []string {
@@ -153,9 +184,9 @@ func splitList(s string) []string {
 	return out
 }
 
-// register makes an account as a sign-up does: the first is the administrator, and switches sign-up off. source is where it
-// comes from.
-func (m *Module) register(ctx context.Context, source, email, password, name, image string) (*users.User, error) {
+// register makes an account as a sign-up does: the first is the administrator, and switches sign-up off. source is how its
+// owner came, for the event.
+func (m *Module) register(ctx context.Context, email, password, name, image, source string) (*users.User, error) {
 	hash, err := m.Sessions.Passwords().Hash(ctx, password)
 	if err != nil {
 		return nil, err
@@ -248,7 +279,7 @@ func (m *Module) signUp(c *web.Call, in signUpIn) (any, error) {
 	if err := m.isFree(ctx, f); err != nil {
 		return nil, err
 	}
-	u, err := m.register(ctx, "api", f.Email, f.Password, f.Name, f.image())
+	u, err := m.register(ctx, f.Email, f.Password, f.Name, f.image(), "")
 	if users.IsTaken(err) {
 		return nil, web.Fail(http.StatusBadRequest, textTaken)
 	}

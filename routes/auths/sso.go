@@ -97,27 +97,6 @@ func (m *Module) setLDAPConfig(c *web.Call, in ldapSwitchIn) (*ldapSwitch, error
 	return m.ldapConfig(c, web.None{})
 }
 
-type ldapSignIn struct {
-	Body struct {
-		User     string `json:"user"`
-		Password string `json:"password"`
-	}
-}
-
-// ldap answers for a directory that cannot be asked.
-func (m *Module) ldap(_ *web.Call, in ldapSignIn) (jsondoc.Doc, error) {
-	switch {
-	case !config.LDAPEnable.Get(m.Settings.Snapshot()):
-		return nil, web.Fail(http.StatusBadRequest, "LDAP authentication is not enabled")
-	case !m.Env.PasswordAuth:
-		return nil, web.Fail(http.StatusForbidden, textRestricted)
-	case strings.TrimSpace(in.Body.Password) == "":
-		// a bind without a password succeeds on many servers (RFC 4513 5.1.2)
-		return nil, web.Fail(http.StatusBadRequest, textBadCredentials)
-	}
-	return nil, web.Fail(http.StatusBadRequest, "LDAP authentication failed.")
-}
-
 var oauthKeys = []formKey{
 	{"ENABLE_OAUTH", "oauth.enable"},
 	{"ENABLE_OAUTH_SIGNUP", "oauth.enable_signup"},

@@ -156,13 +156,9 @@ func (d *data) DecodeField(raw jsondoc.Doc, loc web.Loc) web.Problems {
 type createIn struct{ Body form }
 
 func (m *Module) create(c *web.Call, in createIn) (*groups.Counted, error) {
-	share := jsondoc.Of(m.Env.GroupShare)
-	if m.Env.GroupShare == "true" || m.Env.GroupShare == "false" {
-		share = jsondoc.Doc(m.Env.GroupShare)
-	}
 	g, err := m.groups.Insert(c.Context(), groups.NewGroup{
 		UserID: c.UserID(), ParentID: in.Body.ParentID.Ptr(), Name: in.Body.Name, Description: in.Body.Description,
-		Data: jsondoc.Doc(in.Body.Data.V), Permissions: in.Body.Permissions.V.Doc(), Share: share,
+		Data: jsondoc.Doc(in.Body.Data.V), Permissions: in.Body.Permissions.V.Doc(), Share: groups.ShareOf(m.Env.GroupShare),
 	})
 	if err != nil {
 		return nil, answer(err, textMissing)

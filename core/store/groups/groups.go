@@ -215,12 +215,6 @@ func ancestorIDs(ctx context.Context, q store.Querier, id string) ([]string, err
 	return store.Strings(rows, err)
 }
 
-// Children gives the ids of the groups right below one.
-func (s *Store) Children(ctx context.Context, id string) ([]string, error) {
-	rows, err := s.db.Query(ctx, `SELECT id FROM "group" WHERE parent_group_id = $1`, id)
-	return store.Strings(rows, err)
-}
-
 // below is a recursive query over the groups that a seed selects and those below them.
 const below = `WITH RECURSIVE below(id) AS (%s UNION SELECT g.id FROM "group" g JOIN below b ON g.parent_group_id = b.id) `
 

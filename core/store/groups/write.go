@@ -62,6 +62,15 @@ type NewGroup struct {
 	Data        jsondoc.Doc // data.config.share is filled in
 	Permissions jsondoc.Doc
 	Share       jsondoc.Doc // default of data.config.share: "members", true or false
+	Members     []string    // ids of accounts
+}
+
+// ShareOf is the Share of a setting's text: "members", "true" or "false".
+func ShareOf(text string) jsondoc.Doc {
+	if text == "true" || text == "false" {
+		return jsondoc.Doc(text)
+	}
+	return jsondoc.Of(text)
 }
 
 // Insert makes a group. The error may be ErrEmptyParent or ErrNoParent.
@@ -72,10 +81,16 @@ func (s *Store) Insert(ctx context.Context, n NewGroup) (*Group, error) {
 		if err := checkParent(ctx, tx, id, n.ParentID); err != nil {
 			return err
 		}
-		g, err = insert(ctx, tx, id, n)
-		return err
+		if g, err = insert(ctx, tx, id, n); err != nil {
+			return err
+		}
+		return addRows(ctx, tx, pairs(n.Members, id))
 	})
-	return g, err
+	if err != nil {
+		return nil, err
+	}
+	s.notify(n.Members)
+	return g, nil
 }
 
 func insert(ctx context.Context, tx *store.Tx, id string, n NewGroup) (*Group, error) {

@@ -142,6 +142,9 @@ func SetOAuth(v jsondoc.Doc) Field { return Field{"oauth", v} }
 // SetSCIM sets the external ids by provider; nil is NULL.
 func SetSCIM(v jsondoc.Doc) Field { return Field{"scim", v} }
 
+// SetUpdatedAt sets when the account was last changed, in Unix seconds.
+func SetUpdatedAt(v int64) Field { return Field{"updated_at", v} }
+
 // Update sets columns of an account and gives it as it is then. ErrNotFound where there is none, ErrConflict for an
 // address that is taken; a new address is that of the credentials too. updated_at stays, as in the reference.
 func (s *Store) Update(ctx context.Context, id string, fields ...Field) (*User, error) {
@@ -191,19 +194,32 @@ func update(ctx context.Context, tx *store.Tx, id string, fields []Field) (*User
 
 // Edit reads an account and sets the fields that f derives from it, in one transaction: for documents that are merged.
 func (s *Store) Edit(ctx context.Context, id string, f func(*User) []Field) (*User, error) {
+	return s.Change(ctx, id, func(u *User) ([]Field, error) { return f(u), nil })
+}
+
+// Change is Edit where f may refuse; its error is given back. Without fields nothing is written.
+func (s *Store) Change(ctx context.Context, id string, f func(*User) ([]Field, error)) (*User, error) {
 	var u *User
+	wrote := false
 	err := s.db.Tx(ctx, func(tx *store.Tx) error {
 		old, err := scan(tx.QueryRow(ctx, `SELECT `+columns+` FROM "user" WHERE id = $1`+tx.Dialect().ForUpdate(), id))
 		if err != nil {
 			return err
 		}
-		u, err = update(ctx, tx, id, f(old))
+		fields, err := f(old)
+		if err != nil {
+			return err
+		}
+		wrote = len(fields) > 0
+		u, err = update(ctx, tx, id, fields)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("edit user: %w", err)
 	}
-	s.Changed(id)
+	if wrote {
+		s.Changed(id)
+	}
 	return u, nil
 }
 
