@@ -20,6 +20,10 @@
 //	core/auth/ldap        sign-in by a directory
 //	core/scim             expressions of SCIM: filters, as SQL too, and paths of changes
 //	core/realtime         Socket.IO; realtime/presence: who is there, and looks at which chat
+//	core/events           what happens, as modules publish it, in the form in which it leaves the server
+//	core/webhook, notifications, outbound
+//	                      who is told of events: administrators' webhooks and people who are away, by a sender with a queue for
+//	                      each address; which addresses the server calls because somebody entered them
 //	core/web              declared endpoints over http.ServeMux: binding, validation, authorisation, description
 //	core/jsondoc          documents that pass through undecoded
 //	core/config           settings: of the process (environment) and live ones (the table config)

@@ -372,21 +372,27 @@ type poll struct {
 
 func (g *granted) socket(token string) *poll {
 	g.t.Helper()
-	s := httptest.NewServer(g.Handler())
-	g.t.Cleanup(s.Close)
-	p := &poll{g.t, s.URL + "/ws/socket.io/?EIO=4&transport=polling"}
+	return connectPolling(g.t, g.App, token)
+}
+
+// connectPolling begins a session as the owner of a token.
+func connectPolling(t *testing.T, a *App, token string) *poll {
+	t.Helper()
+	s := httptest.NewServer(a.Handler())
+	t.Cleanup(s.Close)
+	p := &poll{t, s.URL + "/ws/socket.io/?EIO=4&transport=polling"}
 	sid := regexp.MustCompile(`"sid":"([^"]+)"`).FindStringSubmatch(p.get())
 	if sid == nil {
-		g.t.Fatal("no session")
+		t.Fatal("no session")
 	}
 	p.url += "&sid=" + sid[1]
 	resp, err := http.Post(p.url, "text/plain", strings.NewReader(`40{"token":"`+token+`"}`))
 	if err != nil {
-		g.t.Fatal(err)
+		t.Fatal(err)
 	}
 	_ = resp.Body.Close()
 	if first := p.get(); !strings.HasPrefix(first, "40{") {
-		g.t.Fatalf("not connected: %s", first)
+		t.Fatalf("not connected: %s", first)
 	}
 	return p
 }

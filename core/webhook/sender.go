@@ -69,7 +69,7 @@ type lane struct {
 	url     string
 	queue   []func(context.Context) (Message, bool)
 	attempt int         // of the first message
-	message *Message    // the first message, once it is made
+	message *Message    // the first message, once it is made; touched by the worker alone that has the lane
 	pause   *time.Timer // before a retry; nil while there is none
 }
 
@@ -141,16 +141,17 @@ func (s *Sender) work() {
 		}
 		l := s.ready[0]
 		s.ready = s.ready[1:]
+		first := l.queue[0]
 		s.mu.Unlock()
-		s.serve(l)
+		s.serve(l, first)
 	}
 }
 
 // serve sends the first message of a lane.
-func (s *Sender) serve(l *lane) {
+func (s *Sender) serve(l *lane, first func(context.Context) (Message, bool)) {
 	outcome, err := Delivered, error(nil)
 	if l.message == nil {
-		l.message = s.made(l.queue[0])
+		l.message = s.made(first)
 	}
 	if l.message == nil {
 		outcome = "" // not wanted

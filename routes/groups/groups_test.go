@@ -23,7 +23,7 @@ type server struct {
 func newServer(t *testing.T, db *store.DB, vars ...string) *server {
 	t.Helper()
 	s := sessiontest.New(t, db, vars...)
-	s.Router.Mount(base, groups.New(groups.Deps{Users: s.Users, Access: s.Access, Settings: s.Settings, Env: s.Env}))
+	s.Router.Mount(base, groups.New(groups.Deps{Users: s.Users, Access: s.Access, Settings: s.Settings, Env: s.Env, Events: s.Events}))
 	s.Router.Finish()
 	_, boss := s.User("Boss", "admin")
 	return &server{s, t, boss}
@@ -196,6 +196,30 @@ func TestPreview(t *testing.T) {
 		s.expect("none", s.Call(s.boss, "GET "+base+"/id/none/preview", ""), 404, "")
 		if a := s.Call(s.boss, "GET "+base+"/id/"+strings.Repeat("x", 5)+"/info", ""); a.Code != 404 {
 			t.Errorf("info of none: %d", a.Code)
+		}
+	})
+}
+
+func TestEvents(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		s := newServer(t, db)
+		ann, _ := s.User("Ann", "user")
+		top := s.create(`{"name":"top","description":""}`)
+		sub := s.create(`{"name":"sub","description":"","parent_group_id":"` + top + `"}`)
+		s.expect("add", s.Call(s.boss, "POST "+base+"/id/"+top+"/users/add", `{"user_ids":["`+ann.ID+`","nobody"]}`), 200, "")
+		s.expect("remove", s.Call(s.boss, "POST "+base+"/id/"+top+"/users/remove", `{"user_ids":["`+ann.ID+`"]}`), 200, "")
+		s.expect("update", s.Call(s.boss, "POST "+base+"/id/"+top+"/update", `{"name":"up","description":""}`), 200, "")
+		s.expect("delete", s.Call(s.boss, "DELETE "+base+"/id/"+top+"/delete", ""), 200, "")
+		s.expect("twice", s.Call(s.boss, "DELETE "+base+"/id/"+top+"/delete", ""), 404, "")
+		want := []string{
+			"Boss api group.created group:" + top + ` {"name":"top"}`, "Boss api group.created group:" + sub + ` {"name":"sub"}`,
+			"Boss api group.member_added group:" + top + ` {"user_ids":["` + ann.ID + `"]}`, "Boss api group.member_removed group:" + top + ` {"user_ids":["` + ann.ID + `"]}`,
+			"Boss api group.updated group:" + top + ` {"name":"up","old_parent_group_id":null,"parent_group_id":null}`,
+			"Boss api group.deleted group:" + top + ` {"parent_group_id":null,"promoted_child_ids":["` + sub + `"]}`,
+			"Boss api group.updated group:" + sub + ` {"old_parent_group_id":"` + top + `","parent_group_id":null}`,
+		}
+		if got := s.Told(); !slices.Equal(got, want) {
+			t.Errorf("told %q\nwant %q", got, want)
 		}
 	})
 }

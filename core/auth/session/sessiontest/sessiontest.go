@@ -18,6 +18,7 @@ import (
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/users"
@@ -35,6 +36,9 @@ type Server struct {
 	Realtime *Realtime
 	Router   *web.Router
 	Log      *slog.Logger // of nothing
+	Events   *events.Bus
+
+	told []string
 
 	t testing.TB
 }
@@ -68,7 +72,8 @@ func New(t testing.TB, db *store.DB, vars ...string) *Server {
 		t.Fatal(err)
 	}
 	s := &Server{DB: db, Env: env, Users: users.New(db), Access: access.New(db, settings), Settings: settings, Realtime: &Realtime{},
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), t: t}
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Events: events.NewBus("test"), t: t}
+	s.Events.Subscribe(s.note)
 	s.Sessions = session.New(session.Options{Users: s.Users, Access: s.Access, Settings: settings, Env: env, Realtime: s.Realtime,
 		Passwords: auth.NewPasswordsCost(env.Password, bcrypt.MinCost)})
 	s.Router = web.New(web.Options{Auth: s.Sessions, Logger: s.Log})
@@ -78,6 +83,27 @@ func New(t testing.TB, db *store.DB, vars ...string) *Server {
 		}
 	})
 	return s
+}
+
+// note writes an event down as "who source name type:id data", ids of accounts by their names.
+func (s *Server) note(ctx context.Context, e events.Event) {
+	d := e.Payload()
+	who := d.Text("actor", "name")
+	if who == "" {
+		who = "nobody"
+	}
+	id := d.Text("subject", "id")
+	if u, err := s.Users.ByID(ctx, id); err == nil {
+		id = u.Name
+	}
+	s.told = append(s.told, strings.Join([]string{who, d.Text("source"), e.Name, d.Text("subject", "type") + ":" + id, d.Get("data").String()}, " "))
+}
+
+// Told gives what was published since the last call, in words.
+func (s *Server) Told() []string {
+	out := s.told
+	s.told = nil
+	return out
 }
 
 // User makes an account, name@contract.test, and gives it with a session token.
