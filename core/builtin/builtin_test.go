@@ -141,7 +141,7 @@ func (b *bench) names(meta, features string, saved bool) string {
 	var out []string
 	for _, tool := range tools {
 		out = append(out, tool.Name)
-		if !tool.Builtin || tool.Spec.Text("name") != tool.Name || tool.Spec.Text("description") == "" || tool.Spec.Get("parameters").Kind() != '{' {
+		if !tool.Builtin || tool.Spec.Text("function", "name") != tool.Name || tool.Spec.Text("function", "description") == "" || tool.Spec.Get("function", "parameters").Kind() != '{' {
 			b.t.Errorf("%s: %s", tool.Name, tool.Spec)
 		}
 	}

@@ -28,7 +28,7 @@ func (o *ownTools) Tools(_ context.Context, of Offer) ([]Tool, error) {
 // own is one of the server's tools.
 func own(name string, call func(ctx context.Context, c ToolCall) (ToolResult, error)) Tool {
 	return Tool{Set: "builtin:" + name, Name: name, Builtin: true, Call: call, Parameters: jsondoc.Doc(`{"type":"object","properties":{"a":{"type":"integer"}}}`),
-		Spec: jsondoc.Object("name", jsondoc.Text(name)).Set(jsondoc.Doc(`"own"`), "description")}
+		Spec: jsondoc.Object("function", jsondoc.Object("name", jsondoc.Text(name)).Set(jsondoc.Doc(`"own"`), "description"))}
 }
 
 // page is a Browsers that answers with one document.
