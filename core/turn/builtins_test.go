@@ -248,7 +248,6 @@ func TestConfirmation(t *testing.T) {
 
 // remembers is a Memories that tells what it is told.
 type remembers struct {
-	mu    sync.Mutex
 	err   error
 	every int
 	done  chan string
