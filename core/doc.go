@@ -9,6 +9,9 @@
 //	core/models, tasks, prompt, compact, access, auth, auth/session
 //	                      what several modules share: the list of models and who may use which, work given to models besides
 //	                      answering, variables of prompts, long conversations, permissions and grants, accounts and sessions
+//	core/builtin          the tools that the server itself offers to models; parts of the server add theirs as groups
+//	core/memory           what the server remembers of its users from one chat to the next
+//	core/embed, vector    vectors of texts, as embedding models make them, and how those nearest to another are found
 //	core/llm              providers: OpenAI-compatible servers, Ollama; their lists, streams and errors; relay, the
 //	                      part that /openai and /ollama share; llm/anthropic translates Messages requests
 //	core/store            the database: pools, dialects, transactions, schema; store/<aggregate> has the SQL of each. Galley's

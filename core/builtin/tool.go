@@ -47,13 +47,13 @@ func New[In any](name, description string, f func(ctx context.Context, c turn.To
 	}
 }
 
-// spec is the function as providers are told of it.
+// spec is the tool as an entry of a request's tools.
 func spec(name, description string, parameters jsondoc.Doc) jsondoc.Doc {
 	var b jsondoc.Builder
 	b.Raw("name", jsondoc.Text(name))
 	b.Raw("description", jsondoc.Text(description))
 	b.Raw("parameters", parameters)
-	return b.Done()
+	return jsondoc.Object("type", jsondoc.Doc(`"function"`)).Set(b.Done(), "function")
 }
 
 // failure is what a model is told of an error.

@@ -249,7 +249,7 @@ func (s *Service) Reindex(ctx context.Context, p *auth.Principal) (accounts, cou
 // byWords ranks memories by the words they share with a text; rare words count for more. Those that share none are left
 // out.
 func byWords(list []Memory, text string, k int) []hit {
-	asked := words(text)
+	asked := telling(words(text))
 	if len(asked) == 0 {
 		return nil
 	}
@@ -287,17 +287,25 @@ func byWords(list []Memory, text string, k int) []hit {
 	return out[:min(len(out), k)]
 }
 
-// words are the words of a text in lower case; those of one or two letters only where there are no others.
+// words are the words of a text in lower case.
 func words(text string) map[string]bool {
-	all, long := map[string]bool{}, map[string]bool{}
+	out := map[string]bool{}
 	for w := range strings.FieldsFuncSeq(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
-		all[w] = true
+		out[w] = true
+	}
+	return out
+}
+
+// telling are those of some words that have more than two letters, or all where none has.
+func telling(all map[string]bool) map[string]bool {
+	out := map[string]bool{}
+	for w := range all {
 		if len(w) > 2 {
-			long[w] = true
+			out[w] = true
 		}
 	}
-	if len(long) > 0 {
-		return long
+	if len(out) == 0 {
+		return all
 	}
-	return all
+	return out
 }

@@ -6,7 +6,7 @@
 // background tasks follow: follow-up questions, a title, tags. Filters (core/filter) act before the model's own system
 // prompt is put in, on the stream, and on the stored answer.
 //
-// Tools come from a [Toolbox]. While the model calls some, the engine runs them, puts their results behind the calls and
+// Tools come from a [Toolbox], and for pages the server's own from [Builtins]. While the model calls some, the engine runs them, puts their results behind the calls and
 // asks the model again (runTools). Users can want to be asked first: the turn ends then with the calls stored as waiting,
 // and a later request goes on with those that were approved (resumeCalls). Models that cannot call tools have a model
 // asked in words which to call, and are given the results as sources (promptTools).

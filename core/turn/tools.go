@@ -23,7 +23,8 @@ type Tool struct {
 	// Builtin says that the tool is the server's own: it gives way to others of its name, and calls of such tools run one
 	// after the other, in the order in which the model asks for them.
 	Builtin bool
-	// Spec describes the function to providers, where that is known beforehand: what Name, Description and Parameters say.
+	// Spec is the tool as an entry of a request's tools, where that is made beforehand: what Name, Description and
+	// Parameters say.
 	Spec jsondoc.Doc
 	// Call runs the tool. Calls of one round run at the same time, but for those of Builtin tools. It should return soon after ctx ends, and is not
 	// waited for then. Its error is told to the model, a panic is too.
@@ -145,7 +146,7 @@ func (e *Engine) offerTools(ctx context.Context, t *Turn) error {
 	}
 	specs := make([]jsondoc.Doc, len(t.tools), len(t.tools)+len(added))
 	for i, tool := range t.tools {
-		specs[i] = jsondoc.Object("type", jsondoc.Doc(`"function"`)).Set(tool.spec(), "function")
+		specs[i] = tool.entry()
 	}
 	t.form.Set("tools", jsondoc.Array(append(specs, added...)...))
 	return nil
@@ -200,9 +201,6 @@ func (s toolset) find(name string) *namedTool {
 
 // spec describes the tool to a model.
 func (n *namedTool) spec() jsondoc.Doc {
-	if n.Spec != nil {
-		return n.Spec
-	}
 	description := n.Description
 	if strings.TrimSpace(description) == "" {
 		description = n.as
@@ -212,6 +210,14 @@ func (n *namedTool) spec() jsondoc.Doc {
 	b.Raw("description", jsondoc.Text(description))
 	b.Raw("parameters", n.Parameters.Or(jsondoc.Doc(`{"type":"object","properties":{}}`)))
 	return b.Done()
+}
+
+// entry is the tool as an entry of a request's tools.
+func (n *namedTool) entry() jsondoc.Doc {
+	if n.Spec != nil {
+		return n.Spec
+	}
+	return jsondoc.Object("type", jsondoc.Doc(`"function"`)).Set(n.spec(), "function")
 }
 
 // known are the arguments that the tool takes.
