@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/galleychat/galley/core/audit"
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/obs"
@@ -108,18 +109,31 @@ func (o *routeObserver) Begin(r *http.Request) (context.Context, func(status int
 	}
 }
 
-// llmObserver records calls to providers.
-type llmObserver struct{ metrics *obs.Metrics }
-
-// Request implements llm.Observer.
-func (o llmObserver) Request(provider, model string) llm.Call {
-	return &llmCall{o.metrics.LLM(provider, model).Start()}
+// llmObserver records calls to providers, and what they used in the audit log.
+type llmObserver struct {
+	metrics *obs.Metrics // may be nil
+	audit   *audit.Log   // may be nil
 }
 
-type llmCall struct{ obs.LLMCall }
+// Request implements llm.Observer.
+func (o llmObserver) Request(ctx context.Context, provider, model string) llm.Call {
+	return &llmCall{LLMCall: o.metrics.LLM(provider, model).Start(), audit: o.audit, ctx: ctx, model: model}
+}
+
+type llmCall struct {
+	obs.LLMCall
+	audit *audit.Log
+	ctx   context.Context // says which request the call is for
+	model string
+}
 
 // Done implements llm.Call.
-func (c *llmCall) Done(t llm.Tokens, err error) { c.LLMCall.Done(t.Prompt, t.Completion, err) }
+func (c *llmCall) Done(t llm.Tokens, err error) {
+	c.LLMCall.Done(t.Prompt, t.Completion, err)
+	if c.audit != nil {
+		c.audit.Usage(c.ctx, c.model, t.Prompt, t.Completion)
+	}
+}
 
 // TurnStarted counts a chat turn; call what it returns at its end. It is what the turn engine is told to call.
 func (a *App) TurnStarted() (done func()) {

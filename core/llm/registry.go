@@ -303,7 +303,7 @@ func (t Target) Chat(ctx context.Context, req *Request) (*Response, error) {
 	if t.observer == nil {
 		return t.Provider.Chat(ctx, &own)
 	}
-	call := t.observer.Request(t.Provider.ID(), t.Model.ID)
+	call := t.observer.Request(ctx, t.Provider.ID(), t.Model.ID)
 	resp, err := t.Provider.Chat(ctx, &own)
 	if err != nil {
 		call.Done(Tokens{}, err)
