@@ -29,6 +29,9 @@
 //	                      each address; which addresses the server calls because somebody entered them
 //	core/web              declared endpoints over http.ServeMux: binding, validation, authorisation, description
 //	core/jsondoc          documents that pass through undecoded
+//	core/audit            the log of who asked for what
+//	core/redis            what several processes share: revoked tokens, counts of rate limits
+//	core/jupyter          runs code on a Jupyter server
 //	core/config           settings: of the process (environment) and live ones (the table config)
 //	core/obs, frontend, fernet
 //

@@ -62,6 +62,7 @@ type App struct {
 	telling
 
 	clientTLS  *tls.Config // of requests to other servers; nil for the system's
+	audit      *audit.Log  // nil for none
 	ready      atomic.Bool
 	parts      []any // what has a Start, Drain or Stop, in the order of the start
 	background sync.WaitGroup
@@ -195,6 +196,12 @@ func (a *App) openIdentity(ctx context.Context) (err error) {
 		a.Log.Info("Redis is used for revoked tokens and rate limits; sockets and running tasks are of one process")
 	}
 	a.Sessions = session.New(o)
+	if a.audit, err = audit.Open(audit.Options{Env: a.Env.Audit, Door: a.Sessions, Stdout: os.Stdout, Log: a.Log}); err != nil {
+		return &SettingError{Err: err}
+	}
+	if a.audit != nil {
+		a.parts = append(a.parts, a.audit)
+	}
 	ws := a.Env.WebSocket
 	a.Realtime = realtime.New(realtime.Options{
 		Authenticate: a.socketUser, Logger: a.Log, AllowOrigin: a.allowOrigin,
@@ -230,14 +237,9 @@ func (a *App) openRouter() error {
 	if limit == 0 {
 		limit = math.MaxInt64
 	}
-	record, err := audit.Open(audit.Options{Env: a.Env.Audit, Door: a.Sessions, Stdout: os.Stdout, Log: a.Log})
-	if err != nil {
-		return &SettingError{Err: err}
-	}
 	var auditor web.Auditor // stays nil without a log
-	if record != nil {
-		auditor = record
-		a.parts = append(a.parts, record)
+	if a.audit != nil {
+		auditor = a.audit
 	}
 	a.Router = web.New(web.Options{
 		Auth: a.Sessions, Logger: a.Log, Observe: a.observeRoute(), ObserveDynamic: a.observeDynamic(), Permit: a.permit, Fallback: shareLinks(a.pluginsOrSite()), MaxBody: limit,

@@ -23,8 +23,8 @@ func (a *App) openLLM() error {
 	o.Refused = a.providerRefused
 	o.Transport = a.Obs.Tracer.Transport
 	var observer llm.Observer
-	if a.Obs.Metrics != nil {
-		observer = llmObserver{a.Obs.Metrics}
+	if a.Obs.Metrics != nil || a.audit != nil {
+		observer = llmObserver{a.Obs.Metrics, a.audit}
 	}
 	a.LLM = llm.New(llm.Options{
 		Client:   llm.NewClient(o),

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/galleychat/galley/core/audit"
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/obs"
@@ -108,12 +109,22 @@ func (o *routeObserver) Begin(r *http.Request) (context.Context, func(status int
 	}
 }
 
-// llmObserver records calls to providers.
-type llmObserver struct{ metrics *obs.Metrics }
+// llmObserver records calls to providers, and what they used in the audit log.
+type llmObserver struct {
+	metrics *obs.Metrics // may be nil
+	audit   *audit.Log   // may be nil
+}
 
 // Request implements llm.Observer.
-func (o llmObserver) Request(provider, model string) llm.Call {
-	return &llmCall{o.metrics.LLM(provider, model).Start()}
+func (o llmObserver) Request(ctx context.Context, provider, model string) llm.Call {
+	return &llmCall{LLMCall: o.metrics.LLM(provider, model).Start(), audit: o.audit, ctx: ctx, model: model}
+}
+
+type llmCall struct {
+	obs.LLMCall
+	audit *audit.Log
+	ctx   context.Context // says which request the call is for
+	model string
 }
 
 // Again implements llm.Observer.
@@ -122,10 +133,13 @@ func (o llmObserver) Again(provider, how string) { o.metrics.LLMAgain(provider, 
 // Circuit implements llm.Observer.
 func (o llmObserver) Circuit(provider string, open bool) { o.metrics.LLMCircuit(provider, open) }
 
-type llmCall struct{ obs.LLMCall }
-
 // Done implements llm.Call.
-func (c *llmCall) Done(t llm.Tokens, err error) { c.LLMCall.Done(t.Prompt, t.Completion, err) }
+func (c *llmCall) Done(t llm.Tokens, err error) {
+	c.LLMCall.Done(t.Prompt, t.Completion, err)
+	if c.audit != nil {
+		c.audit.Usage(c.ctx, c.model, t.Prompt, t.Completion)
+	}
+}
 
 // TurnStarted counts a chat turn; call what it returns at its end. It is what the turn engine is told to call.
 func (a *App) TurnStarted() (done func()) {

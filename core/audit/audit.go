@@ -140,7 +140,11 @@ func (l *Log) Begin(r *http.Request) *web.Record {
 	if !l.wants(r) {
 		return nil
 	}
-	rec := &web.Record{Data: store.NewID()}
+	begun := &entry{ID: store.NewID(), Level: l.o.Env.Level, Verb: r.Method, URI: web.Scheme(r) + "://" + r.Host + r.URL.RequestURI(), Source: web.ClientIP(r)}
+	if v := r.Header["User-Agent"]; v != nil {
+		begun.Agent = &v[0]
+	}
+	rec := &web.Record{Data: begun}
 	path := r.URL.Path
 	if strings.HasPrefix(path, "/api/v1/auths") || strings.HasPrefix(path, "/oauth/") {
 		// No body: these hold passwords, codes and tokens. Who signs out is only known before it is done.
@@ -169,20 +173,31 @@ func (l *Log) who(r *http.Request) *auth.Principal {
 
 // entry is a line of the log.
 type entry struct {
-	ID        string    `json:"id"`
-	Timestamp int64     `json:"timestamp"`
-	User      user      `json:"user"`
-	Level     string    `json:"audit_level"`
-	Verb      string    `json:"verb"`
-	URI       string    `json:"request_uri"`
-	Status    *int      `json:"response_status_code"`
-	Source    string    `json:"source_ip"`
-	Agent     *string   `json:"user_agent"`
-	Model     *string   `json:"model_id"`
-	Usage     *struct{} `json:"usage"`
-	Sent      string    `json:"request_object"`
-	Answered  string    `json:"response_object"`
-	Extra     struct{}  `json:"extra"`
+	ID        string  `json:"id"`
+	Timestamp int64   `json:"timestamp"`
+	User      user    `json:"user"`
+	Level     string  `json:"audit_level"`
+	Verb      string  `json:"verb"`
+	URI       string  `json:"request_uri"`
+	Status    *int    `json:"response_status_code"`
+	Source    string  `json:"source_ip"`
+	Agent     *string `json:"user_agent"`
+	Model     *string `json:"model_id"`
+	Usage     *usage  `json:"usage"`
+	Sent      *string `json:"request_object"`
+	Answered  *string `json:"response_object"`
+	Extra     extra   `json:"extra"`
+}
+
+type usage struct {
+	Input  int `json:"input_tokens"`
+	Output int `json:"output_tokens"`
+	Total  int `json:"total_tokens"`
+}
+
+type extra struct {
+	Event   string `json:"event,omitempty"`
+	Request string `json:"request_id,omitempty"`
 }
 
 type user struct {
@@ -198,27 +213,53 @@ func (l *Log) End(r *http.Request, rec *web.Record) {
 	if p == nil {
 		p = l.who(r)
 	}
-	e := entry{ID: rec.Data.(string), Timestamp: l.now().Unix(), Level: l.o.Env.Level, Verb: r.Method,
-		URI: web.Scheme(r) + "://" + r.Host + r.URL.RequestURI(), Source: web.ClientIP(r),
-		Sent: redact(rec.Sent.String()), Answered: redact(rec.Answered.String())}
-	if p != nil && p.User != nil {
-		e.User = user{p.ID, p.Name, p.Email, p.Role}
-	}
+	e := *rec.Data.(*entry)
+	sent, answered := redact(rec.Sent.String()), redact(rec.Answered.String())
+	e.Sent, e.Answered = &sent, &answered
+	e.User = userOf(p)
 	if l.o.Env.Level == levelFull {
 		e.Status = &rec.Status
-	}
-	if v := r.Header["User-Agent"]; v != nil {
-		e.Agent = &v[0]
 	}
 	if rec.Model != "" {
 		e.Model = &rec.Model
 	}
+	l.log(r.Context(), &e)
+}
+
+// Usage writes what a call to a model used, for the request that the call's context belongs to.
+func (l *Log) Usage(ctx context.Context, model string, input, output int) {
+	rec := web.RecordOf(ctx)
+	if rec == nil || input+output == 0 {
+		return
+	}
+	begun, ok := rec.Data.(*entry)
+	if !ok {
+		return
+	}
+	e := *begun
+	e.ID = store.NewID()
+	e.User = userOf(rec.Caller)
+	e.Model = &model
+	e.Usage = &usage{input, output, input + output}
+	e.Extra = extra{Event: "model_usage", Request: begun.ID}
+	l.log(ctx, &e)
+}
+
+func userOf(p *auth.Principal) user {
+	if p == nil || p.User == nil {
+		return user{}
+	}
+	return user{p.ID, p.Name, p.Email, p.Role}
+}
+
+func (l *Log) log(ctx context.Context, e *entry) {
+	e.Timestamp = l.now().Unix()
 	line, err := json.Marshal(e, jsontext.AllowInvalidUTF8(true))
 	if err == nil {
 		err = l.write(append(line, '\n'))
 	}
 	if err != nil {
-		l.o.Log.ErrorContext(r.Context(), "audit log not written", "error", err)
+		l.o.Log.ErrorContext(ctx, "audit log not written", "error", err)
 	}
 }
 

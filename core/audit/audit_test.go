@@ -3,6 +3,7 @@ package audit
 import (
 	"archive/zip"
 	"bytes"
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
@@ -38,12 +40,12 @@ func (d door) Authorize(r *http.Request, level auth.Level) (*auth.Principal, err
 	return nil, web.Fail(http.StatusUnauthorized, "Not authenticated")
 }
 
-// api has an endpoint of each kind.
-type api struct{}
+// api has an endpoint of each kind. use is called by one.
+type api struct{ use func(context.Context) }
 
 func (api) Name() string { return "api" }
 
-func (api) Routes(g *web.Group) {
+func (a api) Routes(g *web.Group) {
 	type body struct{ Body web.Dict }
 	echo := func(c *web.Call, in body) (jsondoc.Doc, error) {
 		c.ForModel(in.Body.Doc().Text("model"))
@@ -64,6 +66,12 @@ func (api) Routes(g *web.Group) {
 			}
 		}
 		return web.Done{}, nil
+	}))
+	g.Add("POST /api/v1/use", web.JSON(auth.Verified, func(c *web.Call, _ web.None) (string, error) {
+		ctx, cancel := c.Detached(time.Minute)
+		defer cancel()
+		a.use(ctx)
+		return "x", nil
 	}))
 	g.Add("POST /api/v1/panic", web.JSON(auth.Verified, func(*web.Call, web.None) (string, error) { panic("oh") }))
 }
@@ -97,7 +105,12 @@ func newLog(t *testing.T, pairs ...string) *logged {
 		t.Cleanup(func() { _ = l.log.Stop(t.Context()) })
 	}
 	r := web.New(o)
-	r.Mount("", api{})
+	r.Mount("", api{func(ctx context.Context) {
+		if l.log != nil {
+			l.log.Usage(ctx, "m", 3, 4)
+			l.log.Usage(ctx, "m", 0, 0)
+		}
+	}})
 	r.Finish()
 	l.http = r
 	return l
@@ -153,6 +166,25 @@ func TestFields(t *testing.T) {
 	if err != nil || string(file) != l.out.String() {
 		t.Errorf("the file has %s (%v)", file, err)
 	}
+}
+
+// TestUsage has a request ask a model, which is told by itself.
+func TestUsage(t *testing.T) {
+	l := newLog(t)
+	_, lines := l.ask("ann", "POST /api/v1/use", "")
+	if len(lines) != 2 {
+		t.Fatalf("%v", lines)
+	}
+	want := `{"user":{"id":"u1","name":"Ann","email":"ann@x","role":"user"},"audit_level":"REQUEST_RESPONSE","verb":"POST","request_uri":"https://example.com/api/v1/use",` +
+		`"response_status_code":null,"source_ip":"9.8.7.6","user_agent":"test/1","model_id":"m","usage":{"input_tokens":3,"output_tokens":4,"total_tokens":7},` +
+		`"request_object":null,"response_object":null,"extra":{"event":"model_usage","request_id":"` + lines[1].Text("id") + `"}}`
+	if got := lines[0].Delete("id").Delete("timestamp").String(); got != want || lines[0].Text("id") == lines[1].Text("id") {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	if _, lines := l.ask("ann", "POST /api/v1/chats/new", ""); len(lines) != 0 {
+		t.Errorf("%v", lines)
+	}
+	l.log.Usage(t.Context(), "m", 1, 1) // of no request
 }
 
 func TestWhatIsRecorded(t *testing.T) {

@@ -166,7 +166,7 @@ func (t Target) ask(ctx context.Context, p Provider, upstream string, req *Reque
 	if t.observer == nil {
 		return p.Chat(ctx, &own)
 	}
-	call := t.observer.Request(p.ID(), t.Model.ID)
+	call := t.observer.Request(ctx, p.ID(), t.Model.ID)
 	resp, err := p.Chat(ctx, &own)
 	if err != nil {
 		call.Done(Tokens{}, err)

@@ -1,10 +1,13 @@
 package llm
 
+import "context"
+
 // Observer learns about calls to providers, for metrics and traces. Its methods must be cheap and safe for
 // concurrent use.
 type Observer interface {
-	// Request reports that a call begins. provider is Provider.ID, model the id that the caller asked for.
-	Request(provider, model string) Call
+	// Request reports that a call begins. provider is Provider.ID, model the id that the caller asked for; ctx is the
+	// call's.
+	Request(ctx context.Context, provider, model string) Call
 	// Again reports that a request that failed is sent once more, to this provider: how is "retry" for the same, "failover"
 	// for another.
 	Again(provider, how string)

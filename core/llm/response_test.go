@@ -125,7 +125,7 @@ type recordedCall struct {
 	err             error
 }
 
-func (r *recorder) Request(provider, model string) Call {
+func (r *recorder) Request(_ context.Context, provider, model string) Call {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := &recordedCall{provider: provider, model: model}

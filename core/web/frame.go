@@ -18,6 +18,7 @@ type contextKey int
 const (
 	keyRequestID contextKey = iota
 	keyPeer
+	keyRecord
 )
 
 // RequestID is the id of the request that a context belongs to.
@@ -31,6 +32,7 @@ type requestContext struct {
 	context.Context
 	id   [1]string
 	peer string
+	rec  *Record
 }
 
 func (c *requestContext) Value(key any) any {
@@ -39,6 +41,8 @@ func (c *requestContext) Value(key any) any {
 		return c.id[0]
 	case keyPeer:
 		return c.peer
+	case keyRecord:
+		return c.rec
 	}
 	return c.Context.Value(key)
 }
@@ -69,6 +73,7 @@ func (r *Router) frame(o Observer, next http.HandlerFunc) http.Handler {
 		w.fixed = r.o.Headers
 		if r.o.Audit != nil {
 			w.record(r.o.Audit, req)
+			x.ctx.rec = w.rec
 		}
 		debugging := r.o.Logger.Enabled(req.Context(), slog.LevelDebug)
 		var start time.Time

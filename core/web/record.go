@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"sync"
@@ -23,6 +24,12 @@ type Record struct {
 	Sent     *Head // of the request's body; nil where it is not kept
 	Answered *Head // of the answer's, before it is compressed
 	Data     any   // the auditor's own
+}
+
+// RecordOf is the record of the request that a context belongs to, or that work goes on for; nil for none.
+func RecordOf(ctx context.Context) *Record {
+	rec, _ := ctx.Value(keyRecord).(*Record)
+	return rec
 }
 
 // Head keeps the beginning of what passes by.
