@@ -246,7 +246,7 @@ func TestPassword(t *testing.T) {
 func TestProfile(t *testing.T) {
 	s := newServer(t, storetest.SQLite(t))
 	ann, token := s.User("Ann", "user")
-	for day, want := range map[string]string{`"1990-05-17"`: "1990-05-17", `"1990-05-17T00:00:00Z"`: "1990-05-17", `"1990-05-17 00:00"`: "1990-05-17", `642902400`: "1990-05-17",
+	for day, want := range map[string]string{`"1990-05-17"`: "1990-05-17", `"1990-05-17T00:00:00Z"`: "1990-05-17", `"1990-05-17 00:00"`: "1990-05-17", `"1990-05-17T00:00:00+02:00"`: "1990-05-17", `642902400`: "1990-05-17",
 		`642902400000`: "1990-05-17", `null`: "", `"yesterday"`: "refused", `"1990-05-17T01:00:00"`: "refused", `5`: "refused", `true`: "refused", `"1990-13-01"`: "refused"} {
 		a := s.Call(token, "POST "+base+"/update/profile", `{"profile_image_url":"","name":"A","bio":"b","date_of_birth":`+day+`}`)
 		got := "refused"

@@ -22,7 +22,7 @@ func (d *date) DecodeField(raw jsondoc.Doc, loc web.Loc) web.Problems {
 	if isText {
 		text := strings.Replace(text, " ", "T", 1)
 		for _, layout := range []string{time.DateOnly, "2006-01-02T15:04:05", time.RFC3339Nano, "2006-01-02T15:04", "2006-01-02T15:04Z07:00"} {
-			if t, err := time.Parse(layout, text); err == nil && t.Equal(t.Truncate(24*time.Hour)) {
+			if t, err := time.Parse(layout, text); err == nil && t.Hour() == 0 && t.Minute() == 0 && t.Second() == 0 && t.Nanosecond() == 0 {
 				*d = date(t.Format(time.DateOnly))
 				return nil
 			}
