@@ -18,8 +18,8 @@ import (
 )
 
 // browserBase is the server that the browser tests drive: GALLEY_BROWSER is its address, or "1" to have one started with
-// the frontend at GALLEY_FRONTEND (a folder that "galley frontend install" made) and a model that echoes.
-func browserBase(t *testing.T) string {
+// the frontend at GALLEY_FRONTEND (a folder that "galley frontend install" made), a model that echoes, and variables.
+func browserBase(t *testing.T, vars ...string) string {
 	t.Helper()
 	v := os.Getenv("GALLEY_BROWSER")
 	switch {
@@ -28,7 +28,15 @@ func browserBase(t *testing.T) string {
 	case strings.HasPrefix(v, "http"):
 		return strings.TrimRight(v, "/")
 	}
-	s := start(t, "DATA_DIR="+dataWithFrontend(t), "OPENAI_API_BASE_URL="+newModels(t).URL+"/v1", "OPENAI_API_KEY=k", "ENABLE_OLLAMA_API=false", "ENABLE_VERSION_UPDATE_CHECK=false")
+	s := start(t, append([]string{"DATA_DIR=" + dataWithFrontend(t), "OPENAI_API_BASE_URL=" + newModels(t).URL + "/v1", "OPENAI_API_KEY=k",
+		"ENABLE_OLLAMA_API=false", "ENABLE_VERSION_UPDATE_CHECK=false"}, vars...)...)
+	t.Cleanup(func() {
+		select {
+		case <-s.exited:
+			t.Errorf("the server has ended: %v\n%s", s.err, s.logged())
+		default:
+		}
+	})
 	return s.url
 }
 
