@@ -52,7 +52,7 @@ func (a *App) modules() ([]mounted, error) {
 			Turns: a.Turns, TurnStore: a.turnStore(), Chats: a.Chats, Models: a.Models, Providers: a.LLM, Access: a.Access, Users: a.Users,
 			Settings: a.Settings, Env: a.Env, Presence: a.Presence, Realtime: a.Realtime, Filters: a.Filters, Log: a.Log, FeaturesOff: unbuilt.Off(built...),
 		})},
-		{v1 + "auths", auths.New(auths.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Events: a.Events, Log: a.Log})},
+		{v1 + "auths", auths.New(auths.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Factors: a.Factors, Events: a.Events, Log: a.Log})},
 		{v1 + "users", users.New(users.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Static: a.Site})},
 		{v1 + "groups", groups.New(groups.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env})},
 		{v1 + "chats", chats.New(chats.Deps{
@@ -69,10 +69,7 @@ func (a *App) modules() ([]mounted, error) {
 		{v1 + "search", search.New(search.Deps{Store: found.New(a.DB, a.Chats), Grants: a.Access, Settings: a.Settings})},
 		{v1 + "files", uploaded},
 		{v1 + "retrieval", uploaded.Retrieval()},
-		{v1 + "configs", configs.New(configs.Deps{
-			DB: a.DB, Users: a.Users, Settings: a.Settings, Env: a.Env, Headers: a.LLM.Client().Headers(),
-			Revoked: func(_ context.Context, ids []string) { a.Sessions.Disconnect(ids...) },
-		})},
+		{v1 + "configs", configs.New(configs.Deps{Settings: a.Settings, Env: a.Env, Headers: a.LLM.Client().Headers(), Factors: a.Factors})},
 		{v1 + "evaluations", evaluations.New(evaluations.Deps{Settings: a.Settings})},
 		{v1 + "tasks", tasks.New(tasks.Deps{Tasks: a.Tasks, Settings: a.Settings})},
 		{v1 + "tools", tools.New(tools.Deps{Sources: []tools.ToolSource{pluginTools{a}}, Env: a.Env, Log: a.Log})},

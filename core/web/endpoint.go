@@ -23,10 +23,12 @@ type Endpoint struct {
 	// ReadTimeout is how long the body may pause while it is read, 0 means a minute. WriteTimeout is how long the answer
 	// may take from the handler's start, 0 means for ever.
 	ReadTimeout, WriteTimeout time.Duration
-	in                        *plan
-	pc                        uintptr      // of the handler, for its name
-	out                       reflect.Type // nil where the answer is not a JSON value of one type
-	run                       func(c *Call, body requestBody) error
+	// Admit, if not nil, may refuse the caller once it is known who they are, before the fields are looked at.
+	Admit func(c *Call) error
+	in    *plan
+	pc    uintptr      // of the handler, for its name
+	out   reflect.Type // nil where the answer is not a JSON value of one type
+	run   func(c *Call, body requestBody) error
 }
 
 // JSON declares an operation that answers with the JSON of what h returns. Out may be jsondoc.Doc (passed through), Raw
@@ -87,7 +89,7 @@ func (c *Call) raw(v Raw) error {
 }
 
 // handler is the order of checks: the body's syntax, the caller, the fields, then the work.
-func (e *Endpoint) handler(r *Router, route *Route, group func(*Error) *Error) http.HandlerFunc {
+func (e *Endpoint) handler(r *Router, route *Route, g groupRules) http.HandlerFunc {
 	limit := e.MaxBody
 	switch {
 	case limit != 0:
@@ -102,7 +104,13 @@ func (e *Endpoint) handler(r *Router, route *Route, group func(*Error) *Error) h
 			c.writeDeadline(e.WriteTimeout)
 		}
 		defer c.close()
-		err := e.serve(r, c, limit)
+		var err error
+		if g.before != nil {
+			err = g.before(c)
+		}
+		if err == nil {
+			err = e.serve(r, c, limit)
+		}
 		if err == nil {
 			return
 		}
@@ -115,7 +123,7 @@ func (e *Endpoint) handler(r *Router, route *Route, group func(*Error) *Error) h
 		if rw, ok := w.(*response); ok {
 			rw.reset()
 		}
-		r.fail(c, group, err)
+		r.fail(c, g.errors, err)
 	}
 }
 
@@ -135,6 +143,11 @@ func (e *Endpoint) serve(r *Router, c *Call, limit int64) error {
 			return err
 		}
 		c.Principal = p
+	}
+	if e.Admit != nil {
+		if err := e.Admit(c); err != nil {
+			return err
+		}
 	}
 	if e.in.form != nil {
 		// after the caller is known, unlike JSON: a stranger shall not fill the disk
@@ -158,7 +171,7 @@ func (r *Router) fail(c *Call, group func(*Error) *Error, err error) {
 		// The client has gone; nobody reads the answer. 499 is what proxies log for it.
 		e = &Error{Status: 499, Detail: "Client Closed Request", Cause: err}
 	default:
-		e = &Error{Status: http.StatusInternalServerError, Detail: "Internal Server Error", Cause: err}
+		e = &Error{Status: http.StatusInternalServerError, Detail: TextInternal, Cause: err}
 	}
 	if e.Status == http.StatusInternalServerError {
 		r.o.Logger.ErrorContext(c.R.Context(), "request failed", "method", c.R.Method, "path", c.R.URL.Path, "error", err,

@@ -221,12 +221,21 @@ func (r *Router) Routes() []*Route { return r.routes }
 type Group struct {
 	prefix  string
 	module  string
-	errors  func(*Error) *Error
+	rules   groupRules
 	entries []entry
 }
 
+// groupRules are what holds for all endpoints of a group.
+type groupRules struct {
+	errors func(*Error) *Error
+	before func(*Call) error
+}
+
 // Errors has f change each error of this group before it is written: modules with an envelope of their own.
-func (g *Group) Errors(f func(*Error) *Error) { g.errors = f }
+func (g *Group) Errors(f func(*Error) *Error) { g.rules.errors = f }
+
+// Before has f called with each request to this group before anything of it is read; an error of it is the answer.
+func (g *Group) Before(f func(*Call) error) { g.rules.before = f }
 
 // Option changes how an endpoint is registered.
 type Option func(*registration)
@@ -253,8 +262,8 @@ func (g *Group) Add(pattern string, e *Endpoint, options ...Option) {
 	}
 	full := g.prefix + rel
 	en := entry{
-		route:  &Route{Module: g.module, Method: method, Path: full, Level: e.Level, Endpoint: e, segments: strings.Split(full, "/")},
-		errors: g.errors,
+		route: &Route{Module: g.module, Method: method, Path: full, Level: e.Level, Endpoint: e, segments: strings.Split(full, "/")},
+		rules: g.rules,
 	}
 	if reg.wide != "" {
 		wideMethod, wideRel, _ := strings.Cut(reg.wide, " ")
@@ -265,9 +274,9 @@ func (g *Group) Add(pattern string, e *Endpoint, options ...Option) {
 
 // entry is an endpoint about to be registered.
 type entry struct {
-	route  *Route
-	wide   string
-	errors func(*Error) *Error
+	route *Route
+	wide  string
+	rules groupRules
 }
 
 // pattern is the one that the mux gets.
@@ -292,7 +301,7 @@ func (r *Router) register(en entry) {
 	if strings.HasSuffix(route.Path, "/") && !strings.Contains(route.Path, "{") {
 		r.noSlash[strings.TrimSuffix(route.Path, "/")] = true
 	}
-	h := r.frame(route.observer, route.Endpoint.handler(r, route, en.errors))
+	h := r.frame(route.observer, route.Endpoint.handler(r, route, en.rules))
 	if en.wide == "" {
 		r.handle(en.pattern(), h)
 		return

@@ -322,12 +322,20 @@ func TestCacheRace(t *testing.T) {
 	}
 }
 
-// factor stands for the module of second factors.
-type factor struct{ method string }
+// factor stands for what asks for second factors.
+type factor struct {
+	login session.Login
+	tries []string
+}
 
-func (f *factor) StartLogin(_ context.Context, _ *users.User, _ *users.Credential, method string) (any, error) {
-	f.method = method
-	return "challenge", nil
+func (f *factor) StartLogin(_ context.Context, _ *users.User, _ *users.Credential, l session.Login) (*session.Challenge, error) {
+	f.login = l
+	return &session.Challenge{NextStep: "verify"}, nil
+}
+
+func (f *factor) Throttle(_ context.Context, userID string) error {
+	f.tries = append(f.tries, userID)
+	return nil
 }
 
 func TestSecondFactor(t *testing.T) {
@@ -376,8 +384,16 @@ func TestSecondFactor(t *testing.T) {
 	}
 	f := &factor{}
 	s.Sessions.SetFactor(f)
-	if out, err := s.Sessions.SignIn(ctx, w, ann, nil, "password"); err != nil || out != "challenge" || f.method != "password" {
-		t.Errorf("%v, %v by %q", out, err, f.method)
+	if out, err := s.Sessions.SignIn(ctx, w, ann, nil, "password"); err != nil || jsondoc.Of(out).Text("next_step") != "verify" || f.login.Method != "password" {
+		t.Errorf("%v, %v by %q", out, err, f.login.Method)
+	}
+	for _, email := range []string{"ANN@contract.test", "nobody@contract.test"} {
+		if err := s.Sessions.Throttle(ctx, email); err != nil {
+			t.Errorf("throttle: %v", err)
+		}
+	}
+	if !slices.Equal(f.tries, []string{ann.ID}) {
+		t.Errorf("tries counted: %q", f.tries)
 	}
 	if out, err := s.Sessions.SignIn(ctx, w, ann, nil, "oauth"); err != nil || jsondoc.Of(out).Text("token") == "" {
 		t.Errorf("OAuth: %v, %v", out, err)
