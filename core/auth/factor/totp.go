@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // The parameters that every authenticator app takes for granted (RFC 6238): SHA-1, six digits, half a minute.
@@ -29,6 +30,19 @@ func newSecret() string {
 	return base32.StdEncoding.EncodeToString(raw)
 }
 
+// Code is what an authenticator shows for a secret at a time; "" for what is no secret.
+func Code(secret string, at time.Time) string {
+	key, err := decodeSecret(secret)
+	if err != nil {
+		return ""
+	}
+	return codeAt(key, at.Unix()/period)
+}
+
+func decodeSecret(secret string) ([]byte, error) {
+	return base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(strings.ToUpper(strings.TrimRight(secret, "=")))
+}
+
 // codeAt is the code of a step, the number of half minutes since 1970.
 func codeAt(key []byte, step int64) string {
 	m := hmac.New(sha1.New, key)
@@ -41,7 +55,7 @@ func codeAt(key []byte, step int64) string {
 // matchingStep finds the step whose code this is: that of now (Unix seconds), the one before or the one after, since
 // clocks differ. Steps up to the last that was used do not count, so that each code is good once.
 func matchingStep(secret, code string, now, last int64) (step int64, ok bool) {
-	key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(strings.ToUpper(strings.TrimRight(secret, "=")))
+	key, err := decodeSecret(secret)
 	if err != nil || len(code) != digits || strings.Trim(code, "0123456789") != "" {
 		return 0, false
 	}

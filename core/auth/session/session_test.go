@@ -376,6 +376,7 @@ func TestSecondFactor(t *testing.T) {
 	check("to be set up anew", verified, invalid)
 
 	w := httptest.NewRecorder()
+	s.Sessions.SetFactor(nil)
 	if _, err := s.Sessions.SignIn(ctx, w, ann, nil, "password"); err == nil || !strings.Contains(err.Error(), "503") {
 		t.Errorf("signed in without a second factor: %v", err)
 	}
