@@ -89,7 +89,7 @@ func (c *Call) raw(v Raw) error {
 }
 
 // handler is the order of checks: the body's syntax, the caller, the fields, then the work.
-func (e *Endpoint) handler(r *Router, route *Route, g groupRules) http.HandlerFunc {
+func (e *Endpoint) handler(r *Router, en entry) http.HandlerFunc {
 	limit := e.MaxBody
 	switch {
 	case limit != 0:
@@ -99,14 +99,14 @@ func (e *Endpoint) handler(r *Router, route *Route, g groupRules) http.HandlerFu
 		limit = r.o.MaxBody
 	}
 	return func(w http.ResponseWriter, req *http.Request) {
-		c := &Call{W: w, R: req, Log: r.o.Logger, route: route}
+		c := &Call{W: w, R: req, Log: r.o.Logger, route: en.route}
 		if e.WriteTimeout > 0 {
 			c.writeDeadline(e.WriteTimeout)
 		}
 		defer c.close()
 		var err error
-		if g.before != nil {
-			err = g.before(c)
+		if en.before != nil {
+			err = en.before(c)
 		}
 		if err == nil {
 			err = e.serve(r, c, limit)
@@ -116,14 +116,14 @@ func (e *Endpoint) handler(r *Router, route *Route, g groupRules) http.HandlerFu
 		}
 		if rw, ok := w.(*response); ok && rw.sent() {
 			if req.Context().Err() == nil {
-				r.o.Logger.WarnContext(req.Context(), "answer broken off", "pattern", route.Path, "error", err, "request_id", RequestID(req.Context()))
+				r.o.Logger.WarnContext(req.Context(), "answer broken off", "pattern", en.route.Path, "error", err, "request_id", RequestID(req.Context()))
 			}
 			return
 		}
 		if rw, ok := w.(*response); ok {
 			rw.reset()
 		}
-		r.fail(c, g.errors, err)
+		r.fail(c, en.errors, err)
 	}
 }
 

@@ -221,21 +221,16 @@ func (r *Router) Routes() []*Route { return r.routes }
 type Group struct {
 	prefix  string
 	module  string
-	rules   groupRules
+	errors  func(*Error) *Error
+	before  func(*Call) error
 	entries []entry
 }
 
-// groupRules are what holds for all endpoints of a group.
-type groupRules struct {
-	errors func(*Error) *Error
-	before func(*Call) error
-}
-
 // Errors has f change each error of this group before it is written: modules with an envelope of their own.
-func (g *Group) Errors(f func(*Error) *Error) { g.rules.errors = f }
+func (g *Group) Errors(f func(*Error) *Error) { g.errors = f }
 
 // Before has f called with each request to this group before anything of it is read; an error of it is the answer.
-func (g *Group) Before(f func(*Call) error) { g.rules.before = f }
+func (g *Group) Before(f func(*Call) error) { g.before = f }
 
 // Option changes how an endpoint is registered.
 type Option func(*registration)
@@ -262,8 +257,8 @@ func (g *Group) Add(pattern string, e *Endpoint, options ...Option) {
 	}
 	full := g.prefix + rel
 	en := entry{
-		route: &Route{Module: g.module, Method: method, Path: full, Level: e.Level, Endpoint: e, segments: strings.Split(full, "/")},
-		rules: g.rules,
+		route:  &Route{Module: g.module, Method: method, Path: full, Level: e.Level, Endpoint: e, segments: strings.Split(full, "/")},
+		errors: g.errors, before: g.before,
 	}
 	if reg.wide != "" {
 		wideMethod, wideRel, _ := strings.Cut(reg.wide, " ")
@@ -274,9 +269,10 @@ func (g *Group) Add(pattern string, e *Endpoint, options ...Option) {
 
 // entry is an endpoint about to be registered.
 type entry struct {
-	route *Route
-	wide  string
-	rules groupRules
+	route  *Route
+	wide   string
+	errors func(*Error) *Error
+	before func(*Call) error
 }
 
 // pattern is the one that the mux gets.
@@ -301,7 +297,7 @@ func (r *Router) register(en entry) {
 	if strings.HasSuffix(route.Path, "/") && !strings.Contains(route.Path, "{") {
 		r.noSlash[strings.TrimSuffix(route.Path, "/")] = true
 	}
-	h := r.frame(route.observer, route.Endpoint.handler(r, route, en.rules))
+	h := r.frame(route.observer, route.Endpoint.handler(r, en))
 	if en.wide == "" {
 		r.handle(en.pattern(), h)
 		return

@@ -29,6 +29,12 @@ func (m *Module) factorStatus(c *web.Call, _ web.None) (*factor.Status, error) {
 	return m.Factors.Status(c.Context(), c.Principal)
 }
 
+// The cookie in which a browser brings a challenge along from a redirect, and where it is sent to.
+const (
+	challengeCookie = "mfa_challenge"
+	challengePath   = "/api/v1/auths/mfa"
+)
+
 // challenge is for browsers that come back from another sign-in with a cookie, and from this server's pages only.
 func (m *Module) challenge(c *web.Call, _ web.None) (*session.Challenge, error) {
 	base := config.WebUIURL.Get(m.Settings.Snapshot())
@@ -42,8 +48,12 @@ func (m *Module) challenge(c *web.Call, _ web.None) (*session.Challenge, error) 
 	if c.R.Header.Get("Origin") != expected {
 		return nil, web.Fail(http.StatusForbidden, "Invalid request origin.")
 	}
-	session.DropChallengeCookie(c.W)
-	out, err := m.Factors.Find(c.Context(), session.ChallengeCookie(c.R))
+	session.DropCookieAt(c.W, challengeCookie, challengePath)
+	token := ""
+	if cookie, err := c.R.Cookie(challengeCookie); err == nil {
+		token = cookie.Value
+	}
+	out, err := m.Factors.Find(c.Context(), token)
 	if e := (*web.Error)(nil); errors.As(err, &e) {
 		return nil, web.Because(http.StatusUnauthorized, factor.TextExpired, err)
 	}
@@ -122,11 +132,11 @@ func (m *Module) verify(c *web.Call, in verifyIn) (*session.Session, error) {
 // finish begins the session of somebody who met a challenge.
 func (m *Module) finish(c *web.Call, p *factor.Passed) (*session.Session, error) {
 	ctx := c.Context()
-	out, err := m.Sessions.Begin(ctx, c.W, p.User, p.Credential, auth.Claims{Method: p.Login.Method, AuthTime: p.AuthTime, MFAVerified: true})
+	out, err := m.Sessions.Begin(ctx, c.W, p.User, p.Credential, auth.Claims{Method: p.Method, AuthTime: p.AuthTime, MFAVerified: true})
 	if err != nil {
 		return nil, err
 	}
-	if id := p.Login.OAuthSession; id != "" {
+	if id := p.OAuth.SessionID; id != "" {
 		there, err := m.Users.OAuthSessions(ctx, p.User.ID)
 		if err != nil {
 			return nil, err
@@ -137,9 +147,9 @@ func (m *Module) finish(c *web.Call, p *factor.Passed) (*session.Session, error)
 			}
 		}
 	}
-	session.DropChallengeCookie(c.W)
-	m.Events.Publish(ctx, events.Event{Name: "auth.login", Actor: p.User, SubjectType: "user", SubjectID: p.User.ID, Source: p.Login.Method,
-		Data: map[string]string{"auth_method": p.Login.Method}})
+	session.DropCookieAt(c.W, challengeCookie, challengePath)
+	m.Events.Publish(ctx, events.Event{Name: "auth.login", Actor: p.User, SubjectType: "user", SubjectID: p.User.ID, Source: p.Method,
+		Data: map[string]string{"auth_method": p.Method}})
 	return out, nil
 }
 

@@ -608,7 +608,7 @@ func TestOAuthChallenge(t *testing.T) {
 	edit(t, s, p.id, `INSERT INTO oauth_session (id, user_id, provider, token, expires_at, created_at, updated_at) VALUES ('os', $1, 'oidc', 't', 9, 1, 1)`)
 	for _, id := range []string{"os", "gone", ""} {
 		s.Later(time.Hour)
-		out, err := s.Sessions.SignInBy(t.Context(), nil, u, nil, session.Login{Method: "oauth", OAuthSession: id, Provider: "oidc"})
+		out, err := s.Sessions.SignIn(session.WithOAuth(t.Context(), session.OAuth{SessionID: id, Provider: "oidc"}), nil, u, nil, "oauth")
 		ch, ok := out.(*session.Challenge)
 		if !ok || err != nil {
 			t.Fatalf("%v, %v", out, err)

@@ -3,6 +3,8 @@
 package auths
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"log/slog"
 	"net/http"
 	"time"
@@ -80,12 +82,18 @@ func (m *Module) Routes(g *web.Group) {
 // limitClient refuses a client that sends too much where second factors are asked for, so that codes cannot be guessed
 // account by account.
 func (m *Module) limitClient(c *web.Call) error {
-	if c.R.Method != http.MethodPost || !config.AuthMFAEnable.Get(m.Settings.Snapshot()) || !m.tries.Limited("mfa:ip:"+c.ClientIP()) {
+	if c.R.Method != http.MethodPost || !config.AuthMFAEnable.Get(m.Settings.Snapshot()) || !m.tries.Limited(clientKey(c.ClientIP())) {
 		return nil
 	}
 	err := web.Fail(http.StatusTooManyRequests, "Too many attempts. Please try again later.")
 	err.Header = http.Header{"Retry-After": {"900"}}
 	return err
+}
+
+// clientKey is the reference's name for a client.
+func clientKey(ip string) string {
+	sum := sha256.Sum256([]byte(ip))
+	return "mfa:ip:" + hex.EncodeToString(sum[:])
 }
 
 // Envelope is the form of this module's errors. What nobody expected is most likely the database's.

@@ -42,8 +42,8 @@ type Realtime interface {
 
 // Factor is what asks for second factors; core/auth/factor's Factors is one.
 type Factor interface {
-	// StartLogin begins the second step of a sign-in, for which no session is made yet.
-	StartLogin(ctx context.Context, u *users.User, c *users.Credential, l Login) (*Challenge, error)
+	// StartLogin begins the second step of a sign-in, for which no session is made yet; see also OAuthOf.
+	StartLogin(ctx context.Context, u *users.User, c *users.Credential, method string) (*Challenge, error)
 	// Throttle counts a try at an account's password, and refuses it where there were too many of them.
 	Throttle(ctx context.Context, userID string) error
 }

@@ -324,12 +324,12 @@ func TestCacheRace(t *testing.T) {
 
 // factor stands for what asks for second factors.
 type factor struct {
-	login session.Login
-	tries []string
+	method string
+	tries  []string
 }
 
-func (f *factor) StartLogin(_ context.Context, _ *users.User, _ *users.Credential, l session.Login) (*session.Challenge, error) {
-	f.login = l
+func (f *factor) StartLogin(_ context.Context, _ *users.User, _ *users.Credential, method string) (*session.Challenge, error) {
+	f.method = method
 	return &session.Challenge{NextStep: "verify"}, nil
 }
 
@@ -385,8 +385,8 @@ func TestSecondFactor(t *testing.T) {
 	}
 	f := &factor{}
 	s.Sessions.SetFactor(f)
-	if out, err := s.Sessions.SignIn(ctx, w, ann, nil, "password"); err != nil || jsondoc.Of(out).Text("next_step") != "verify" || f.login.Method != "password" {
-		t.Errorf("%v, %v by %q", out, err, f.login.Method)
+	if out, err := s.Sessions.SignIn(ctx, w, ann, nil, "password"); err != nil || jsondoc.Of(out).Text("next_step") != "verify" || f.method != "password" {
+		t.Errorf("%v, %v by %q", out, err, f.method)
 	}
 	for _, email := range []string{"ANN@contract.test", "nobody@contract.test"} {
 		if err := s.Sessions.Throttle(ctx, email); err != nil {

@@ -53,23 +53,10 @@ type Challenge struct {
 	ExpiresIn int64  `json:"expires_in"` // seconds
 }
 
-// Login is how somebody signs in.
-type Login struct {
-	Method string // "password", "ldap", "oauth", "trusted_header", "system"
-	// OAuthSession and Provider are those of a sign-in by OAuth; "" for others.
-	OAuthSession, Provider string
-}
-
-// SignIn begins a session for an account whose owner has proved who they are by a method, and sets the cookie; see
-// SignInBy.
+// SignIn begins a session for an account whose owner has proved who they are by a method ("password", "ldap", "oauth",
+// "trusted_header", "system"), and sets the cookie. c are the credentials that proved it, as they were read; nil reads
+// them. The answer is a *Session, or where a second factor is required a *Pending or a *Challenge.
 func (s *Sessions) SignIn(ctx context.Context, w http.ResponseWriter, u *users.User, c *users.Credential, method string) (any, error) {
-	return s.SignInBy(ctx, w, u, c, Login{Method: method})
-}
-
-// SignInBy begins a session for an account whose owner has proved who they are, and sets the cookie. c are the credentials
-// that proved it, as they were read; nil reads them. The answer is a *Session, or where a second factor is required a
-// *Pending or a *Challenge.
-func (s *Sessions) SignInBy(ctx context.Context, w http.ResponseWriter, u *users.User, c *users.Credential, l Login) (any, error) {
 	now, err := s.credential(ctx, u.ID)
 	if err != nil {
 		return nil, err
@@ -80,13 +67,13 @@ func (s *Sessions) SignInBy(ctx context.Context, w http.ResponseWriter, u *users
 	if config.AuthMFAEnable.Get(s.o.Settings.Snapshot()) && !u.IsVerified() {
 		return &Pending{"pending"}, nil
 	}
-	if s.FactorRequired(l.Method) {
+	if s.FactorRequired(method) {
 		if s.o.Factor == nil {
 			return nil, web.Fail(http.StatusServiceUnavailable, TextUnavailable)
 		}
-		return s.o.Factor.StartLogin(ctx, u, now, l)
+		return s.o.Factor.StartLogin(ctx, u, now, method)
 	}
-	return s.Begin(ctx, w, u, now, auth.Claims{Method: l.Method})
+	return s.Begin(ctx, w, u, now, auth.Claims{Method: method})
 }
 
 // Throttle counts a try at the password of the account with an address: call it before the password is looked at. Without
@@ -104,30 +91,6 @@ func (s *Sessions) Throttle(ctx context.Context, email string) error {
 	}
 	return s.o.Factor.Throttle(ctx, u.ID)
 }
-
-// challengeCookie has the token of a challenge where a sign-in goes by a redirect.
-const challengeCookie = "mfa_challenge"
-
-// challengePath is where browsers send that cookie.
-const challengePath = "/api/v1/auths/mfa"
-
-// SetChallengeCookie has the browser keep a challenge over a redirect: the page asks for it with the cookie.
-func (s *Sessions) SetChallengeCookie(w http.ResponseWriter, ch *Challenge) {
-	http.SetCookie(w, &http.Cookie{Name: challengeCookie, Value: ch.Token, Path: challengePath, MaxAge: int(ch.ExpiresIn), HttpOnly: true,
-		Secure: s.o.Env.Cookies.AuthSecure, SameSite: s.o.Env.Cookies.AuthSameSite})
-}
-
-// ChallengeCookie is the token of the challenge that the browser kept, "" for none.
-func ChallengeCookie(r *http.Request) string {
-	c, err := r.Cookie(challengeCookie)
-	if err != nil {
-		return ""
-	}
-	return c.Value
-}
-
-// DropChallengeCookie has the browser forget the challenge.
-func DropChallengeCookie(w http.ResponseWriter) { dropCookie(w, challengeCookie, challengePath) }
 
 func (s *Sessions) credential(ctx context.Context, userID string) (*users.Credential, error) {
 	c, err := s.o.Users.Credential(ctx, userID)
@@ -207,9 +170,10 @@ func (s *Sessions) setCookie(w http.ResponseWriter, name, value string, expires 
 }
 
 // DropCookie has the browser forget a cookie.
-func DropCookie(w http.ResponseWriter, name string) { dropCookie(w, name, "/") }
+func DropCookie(w http.ResponseWriter, name string) { DropCookieAt(w, name, "/") }
 
-func dropCookie(w http.ResponseWriter, name, path string) {
+// DropCookieAt is DropCookie for a cookie of a path.
+func DropCookieAt(w http.ResponseWriter, name, path string) {
 	http.SetCookie(w, &http.Cookie{Name: name, Path: path, MaxAge: -1, Expires: time.Unix(0, 0), SameSite: http.SameSiteLaxMode})
 }
 
