@@ -6,9 +6,10 @@
 //	core/app              composition root: opens everything in order, lists the modules, serves, stops in reverse
 //	routes/<tag>          one package for each tag of the API: a table of declared endpoints and a function for each
 //	core/turn             the chat engine: one question on its way to one model and back, as a list of steps
-//	core/models, tasks, prompt, compact, access, auth, auth/session
+//	core/models, tasks, prompt, compact, access, auth, auth/session, auth/factor
 //	                      what several modules share: the list of models and who may use which, work given to models besides
-//	                      answering, variables of prompts, long conversations, permissions and grants, accounts and sessions
+//	                      answering, variables of prompts, long conversations, permissions and grants, accounts, sessions and
+//	                      second factors
 //	core/builtin          the tools that the server itself offers to models; parts of the server add theirs as groups
 //	core/memory           what the server remembers of its users from one chat to the next
 //	core/embed, vector    vectors of texts, as embedding models make them, and how those nearest to another are found

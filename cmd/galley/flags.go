@@ -31,6 +31,7 @@ type flagGroup struct {
 
 var (
 	flagDataDir     = setting{"data-dir", "DATA_DIR", "DIR", "folder of the database, uploads and the installed frontend (./data)"}
+	flagDatabaseURL = setting{"database-url", "DATABASE_URL", "URL", "sqlite:////path/webui.db or postgresql://user@host/name (webui.db in the data folder)"}
 	flagFrontendDir = setting{"frontend-dir", "FRONTEND_BUILD_DIR", "DIR", "a built frontend to serve instead of the installed one"}
 	flagDemo        = setting{"demo", "GALLEY_DEMO", "", "offer the built-in demo model, which needs no provider"}
 )
@@ -42,7 +43,7 @@ var listenFlags = flagGroup{"Where to listen", []setting{
 
 var dataFlags = flagGroup{"Data", []setting{
 	flagDataDir,
-	{"database-url", "DATABASE_URL", "URL", "sqlite:////path/webui.db or postgresql://user@host/name (webui.db in the data folder)"},
+	flagDatabaseURL,
 	flagFrontendDir,
 }}
 

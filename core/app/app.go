@@ -23,6 +23,7 @@ import (
 
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/audit"
+	"github.com/galleychat/galley/core/auth/factor"
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/events"
@@ -51,6 +52,7 @@ type App struct {
 	Redis    *redis.Client // nil for none
 	Access   *access.Access
 	Sessions *session.Sessions
+	Factors  *factor.Factors
 	LLM      *llm.Registry
 	Realtime *realtime.Server
 	Plugins  *plugin.Manager // nil where ENABLE_PLUGINS is off
@@ -201,6 +203,13 @@ func (a *App) openIdentity(ctx context.Context) (err error) {
 	}
 	if a.audit != nil {
 		a.parts = append(a.parts, a.audit)
+	}
+	a.Factors = factor.New(factor.Options{Users: a.Users, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Events: a.Events, Log: a.Log})
+	a.Sessions.SetFactor(a.Factors)
+	if err := a.Factors.Check(ctx); errors.Is(err, factor.ErrPolicy) {
+		return &SettingError{Err: err}
+	} else if err != nil {
+		return err
 	}
 	ws := a.Env.WebSocket
 	a.Realtime = realtime.New(realtime.Options{

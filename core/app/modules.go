@@ -1,8 +1,6 @@
 package app
 
 import (
-	"context"
-
 	storedfiles "github.com/galleychat/galley/core/store/files"
 	found "github.com/galleychat/galley/core/store/search"
 	"github.com/galleychat/galley/core/web"
@@ -58,7 +56,7 @@ func (a *App) modules() ([]mounted, error) {
 			Settings: a.Settings, Env: a.Env, Presence: a.Presence, Realtime: a.Realtime, Filters: a.Filters, Events: a.Events, Webhooks: a.Webhooks,
 			Log: a.Log, FeaturesOff: unbuilt.Off(built...),
 		})},
-		{v1 + "auths", auths.New(auths.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Events: a.Events, Log: a.Log})},
+		{v1 + "auths", auths.New(auths.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Factors: a.Factors, Events: a.Events, Log: a.Log})},
 		{v1 + "users", users.New(users.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Static: a.Site, Events: a.Events})},
 		{v1 + "groups", groups.New(groups.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Events: a.Events})},
 		{v1 + "chats", chats.New(chats.Deps{
@@ -77,8 +75,7 @@ func (a *App) modules() ([]mounted, error) {
 		{v1 + "files", uploaded},
 		{v1 + "retrieval", uploaded.Retrieval()},
 		{v1 + "configs", configs.New(configs.Deps{
-			DB: a.DB, Users: a.Users, Settings: a.Settings, Env: a.Env, Headers: a.LLM.Client().Headers(), Events: a.Events,
-			Revoked: func(_ context.Context, ids []string) { a.Sessions.Disconnect(ids...) },
+			Settings: a.Settings, Env: a.Env, Headers: a.LLM.Client().Headers(), Factors: a.Factors, Events: a.Events,
 		})},
 		{v1 + "notifications", notifications.New(notifications.Deps{Notifications: a.Notifications, Access: a.Access, Settings: a.Settings})},
 		{v1 + "evaluations", evaluations.New(evaluations.Deps{Settings: a.Settings, Events: a.Events})},

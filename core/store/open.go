@@ -65,6 +65,11 @@ func connect(address string, o Options) (*DB, error) {
 }
 
 func openSQLite(address, path string, o Options) (*DB, error) {
+	if o.Existing {
+		if _, err := os.Stat(path); err != nil {
+			return nil, fmt.Errorf("DATABASE_URL: %w", err)
+		}
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("database folder: %w", err)
 	}

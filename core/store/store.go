@@ -57,6 +57,7 @@ type Options struct {
 	Synchronous     string        // SQLite PRAGMA synchronous; "" means NORMAL
 	CacheKiB        int           // SQLite page cache per connection; 0 means 4096
 	PostgresSchema  string        // DATABASE_SCHEMA; "" means the server's search_path
+	Existing        bool          // refuse an SQLite file that is not there, in place of making one
 	SkipSchemaCheck bool          // open without looking at the tables (for `galley db` commands)
 	Hook            Hook          // nil costs nothing
 }

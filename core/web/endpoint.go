@@ -23,10 +23,12 @@ type Endpoint struct {
 	// ReadTimeout is how long the body may pause while it is read, 0 means a minute. WriteTimeout is how long the answer
 	// may take from the handler's start, 0 means for ever.
 	ReadTimeout, WriteTimeout time.Duration
-	in                        *plan
-	pc                        uintptr      // of the handler, for its name
-	out                       reflect.Type // nil where the answer is not a JSON value of one type
-	run                       func(c *Call, body requestBody) error
+	// Admit, if not nil, may refuse the caller once it is known who they are, before the fields are looked at.
+	Admit func(c *Call) error
+	in    *plan
+	pc    uintptr      // of the handler, for its name
+	out   reflect.Type // nil where the answer is not a JSON value of one type
+	run   func(c *Call, body requestBody) error
 }
 
 // JSON declares an operation that answers with the JSON of what h returns. Out may be jsondoc.Doc (passed through), Raw
@@ -106,7 +108,13 @@ func (e *Endpoint) handler(r *Router, en entry) http.HandlerFunc {
 			c.writeDeadline(e.WriteTimeout)
 		}
 		defer c.close()
-		err := e.serve(r, c, callers, limit)
+		var err error
+		if en.before != nil {
+			err = en.before(c)
+		}
+		if err == nil {
+			err = e.serve(r, c, callers, limit)
+		}
 		if err == nil {
 			return
 		}
@@ -143,6 +151,11 @@ func (e *Endpoint) serve(r *Router, c *Call, callers Authenticator, limit int64)
 			rw.caller(p)
 		}
 	}
+	if e.Admit != nil {
+		if err := e.Admit(c); err != nil {
+			return err
+		}
+	}
 	if e.in.form != nil {
 		// after the caller is known, unlike JSON: a stranger shall not fill the disk
 		stop := c.readDeadline(e.ReadTimeout)
@@ -165,7 +178,7 @@ func (r *Router) fail(c *Call, group func(*Error) *Error, err error) {
 		// The client has gone; nobody reads the answer. 499 is what proxies log for it.
 		e = &Error{Status: 499, Detail: "Client Closed Request", Cause: err}
 	default:
-		e = &Error{Status: http.StatusInternalServerError, Detail: "Internal Server Error", Cause: err}
+		e = &Error{Status: http.StatusInternalServerError, Detail: TextInternal, Cause: err}
 	}
 	if e.Status == http.StatusInternalServerError {
 		r.o.Logger.ErrorContext(c.R.Context(), "request failed", "method", c.R.Method, "path", c.R.URL.Path, "error", err,

@@ -37,6 +37,7 @@ const (
 	TextUnauthorized = "401 Unauthorized"
 	TextProhibited   = "You do not have permission to access this resource. Please contact your administrator for assistance."
 	TextDefault      = "Something went wrong :/"
+	TextInternal     = "Internal Server Error" // of errors that nobody expected
 )
 
 // TextDetail is the reference's wrapping of an own message.

@@ -85,7 +85,7 @@ func writeBody(w http.ResponseWriter, status int, kind []string, body []byte) er
 func WriteError(w http.ResponseWriter, err error) {
 	var e *Error
 	if !errors.As(err, &e) {
-		e = &Error{Status: http.StatusInternalServerError, Detail: "Internal Server Error"}
+		e = &Error{Status: http.StatusInternalServerError, Detail: TextInternal}
 	}
 	h := w.Header()
 	for _, k := range [...]string{"Content-Length", "Content-Encoding", "Content-Disposition", "Etag", "Last-Modified", "Cache-Control", "Accept-Ranges"} {

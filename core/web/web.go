@@ -230,6 +230,7 @@ type Group struct {
 	module  string
 	errors  func(*Error) *Error
 	auth    Authenticator
+	before  func(*Call) error
 	entries []entry
 }
 
@@ -239,6 +240,9 @@ func (g *Group) Errors(f func(*Error) *Error) { g.errors = f }
 // Auth has a find the callers of this group's endpoints in place of the router's Authenticator: modules that know no
 // accounts. Endpoints that are public ask neither. Call it before Add.
 func (g *Group) Auth(a Authenticator) { g.auth = a }
+
+// Before has f called with each request to this group before anything of it is read; an error of it is the answer.
+func (g *Group) Before(f func(*Call) error) { g.before = f }
 
 // Option changes how an endpoint is registered.
 type Option func(*registration)
@@ -266,7 +270,7 @@ func (g *Group) Add(pattern string, e *Endpoint, options ...Option) {
 	full := g.prefix + rel
 	en := entry{
 		route:  &Route{Module: g.module, Method: method, Path: full, Level: e.Level, Endpoint: e, segments: strings.Split(full, "/")},
-		errors: g.errors, auth: g.auth,
+		errors: g.errors, auth: g.auth, before: g.before,
 	}
 	if reg.wide != "" {
 		wideMethod, wideRel, _ := strings.Cut(reg.wide, " ")
@@ -281,6 +285,7 @@ type entry struct {
 	wide   string
 	errors func(*Error) *Error
 	auth   Authenticator
+	before func(*Call) error
 }
 
 // pattern is the one that the mux gets.

@@ -131,3 +131,69 @@ func TestPanicBecomes500(t *testing.T) {
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// ruled is a module with rules for all of its endpoints, and one of its own.
+type ruled struct{ before func(*Call) error }
+
+func (ruled) Name() string { return "ruled" }
+
+func (g ruled) Routes(r *Group) {
+	r.Before(g.before)
+	r.Errors(func(e *Error) *Error { return Fail(e.Status, M{"wrapped": e.Detail}) })
+	r.Add("POST /{id}", JSON(auth.Verified, func(*Call, itemIn) (string, error) { return "done", nil }).With(func(e *Endpoint) {
+		e.Admit = func(c *Call) error {
+			if c.Principal.Token == "key" {
+				return Fail(403, "no keys")
+			}
+			return nil
+		}
+	}))
+}
+
+// TestGuards checks in which order a request is refused.
+func TestGuards(t *testing.T) {
+	called := 0
+	r := New(Options{Auth: byToken{}, Logger: quiet()})
+	r.Mount("/x", ruled{func(c *Call) error {
+		if called++; c.R.Header.Get("Limited") != "" {
+			return Fail(429, "too much")
+		}
+		return nil
+	}})
+	r.Finish()
+	for _, c := range []struct {
+		name, limited, token, body string
+		status                     int
+		want                       string
+	}{
+		{"limited, whoever sends whatever", "1", "", `{`, 429, `{"detail":{"wrapped":"too much"}}`},
+		{"stranger", "", "", `{}`, 401, `{"detail":{"wrapped":"Not authenticated"}}`},
+		{"a caller who is not admitted, before the fields", "", "key", `{}`, 403, `{"detail":{"wrapped":"no keys"}}`},
+		{"fields", "", "session", `{}`, 422, ""},
+		{"all well", "", "session", `{"name":"n"}`, 200, `"done"`},
+	} {
+		req := httptest.NewRequest("POST", "/x/1", strings.NewReader(c.body))
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", c.token)
+		req.Header.Set("Limited", c.limited)
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, req)
+		if w.Code != c.status || c.want != "" && w.Body.String() != c.want {
+			t.Errorf("%s: %d %s, want %d %s", c.name, w.Code, w.Body, c.status, c.want)
+		}
+	}
+	if called != 5 {
+		t.Errorf("called %d times", called)
+	}
+}
+
+// byToken takes the whole header for the caller's token.
+type byToken struct{ door }
+
+func (b byToken) Authorize(r *http.Request, l auth.Level) (*auth.Principal, error) {
+	p, err := b.door.Authorize(r, l)
+	if err == nil {
+		p.Token = r.Header.Get("Authorization")
+	}
+	return p, err
+}

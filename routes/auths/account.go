@@ -28,9 +28,6 @@ type sessionAnswer struct {
 
 func (m *Module) session(c *web.Call, _ web.None) (*sessionAnswer, error) {
 	p := c.Principal
-	if !p.Human() {
-		return nil, web.Fail(http.StatusForbidden, session.TextHuman)
-	}
 	permissions, err := m.Access.Permissions(c.Context(), p.User)
 	if err != nil {
 		return nil, err
@@ -218,7 +215,7 @@ func (m *Module) updatePassword(c *web.Call, in passwordIn) (bool, error) {
 	}
 	err = m.Users.SetPassword(ctx, cred, hash)
 	if errors.Is(err, users.ErrStale) {
-		return false, web.Fail(http.StatusConflict, textChanged)
+		return false, web.Fail(http.StatusConflict, session.TextChanged)
 	}
 	if err != nil {
 		return false, err

@@ -1,7 +1,6 @@
 package auths
 
 import (
-	"encoding/base64"
 	"errors"
 	"net/http"
 
@@ -216,68 +215,15 @@ func (m *Module) setAdminConfig(c *web.Call, in adminIn) (jsondoc.Doc, error) {
 	if !auth.IsExpiry(f.JWTExpiry) {
 		drop("JWT_EXPIRES_IN")
 	}
-	revoked, err := m.storeAdmin(c, changes)
+	ctx := c.Context()
+	revoked, err := m.Factors.Apply(ctx, c.Principal, func(key string) (jsontext.Value, bool) {
+		v, ok := changes[key].(jsontext.Value)
+		return v, ok
+	}, func(tx *store.Tx) error { return m.Settings.SetTx(ctx, tx, changes) })
 	if err != nil {
 		return nil, err
 	}
 	b := formOf(m.Settings.Snapshot(), adminKeys)
 	b.Add("sessions_revoked", revoked)
 	return b.Done(), nil
-}
-
-// factorKeys are the settings of the second factor; a change of one ends all sessions.
-var factorKeys = []config.Bool{config.AuthMFAEnable, config.AuthMFAAllowOAuthBypass, config.AuthMFAAllowTrustedHeaderBypass}
-
-// storeAdmin stores settings, and ends all sessions in the same transaction where those of the second factor change.
-func (m *Module) storeAdmin(c *web.Call, changes config.Changes) (revoked bool, err error) {
-	ctx, snap := c.Context(), m.Settings.Snapshot()
-	asked, enable := false, config.AuthMFAEnable.Get(snap)
-	for _, k := range factorKeys {
-		v, ok := changes[k.Key()].(jsontext.Value)
-		if !ok {
-			continue
-		}
-		asked = true
-		want := string(v) == "true"
-		if want != k.Get(snap) {
-			revoked = true
-		}
-		if k == config.AuthMFAEnable {
-			enable = want
-		}
-	}
-	if asked && !c.Principal.Human() {
-		return false, web.Fail(http.StatusForbidden, "A human administrator session is required to change MFA settings.")
-	}
-	if asked && enable && !m.factorPossible() {
-		return false, web.Fail(http.StatusConflict, "Unable to update MFA policy. Check configuration and retry.")
-	}
-	if !revoked {
-		return false, m.Settings.Set(ctx, changes)
-	}
-	var ids []string
-	err = m.Users.DB().Tx(ctx, func(tx *store.Tx) (err error) {
-		if err = m.Settings.SetTx(ctx, tx, changes); err != nil {
-			return err
-		}
-		ids, err = m.Users.RevokeAllTx(ctx, tx)
-		return err
-	})
-	if err != nil {
-		return false, err
-	}
-	m.Sessions.Disconnect(ids...)
-	return true, nil
-}
-
-// factorPossible says whether second factors can be asked for: they need accounts, stored settings, a key, and what asks.
-func (m *Module) factorPossible() bool {
-	if !m.Env.Auth || !m.Settings.Persistent() || !m.Sessions.HasFactor() {
-		return false
-	}
-	if m.Env.MFAKey == "" {
-		return m.Env.SecretKey != ""
-	}
-	key, err := base64.URLEncoding.DecodeString(m.Env.MFAKey)
-	return err == nil && len(key) == 32
 }

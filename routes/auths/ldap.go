@@ -56,7 +56,7 @@ func (m *Module) ldap(c *web.Call, in ldapSignIn) (any, error) {
 		return nil, web.Fail(http.StatusBadRequest, textBadCredentials)
 	}
 	m.joinDirectoryGroups(ctx, u.ID, o, p.Groups)
-	return m.Sessions.SignIn(ctx, c.W, u, nil, "ldap")
+	return m.begin(c, u, nil, "ldap")
 }
 
 // person is who a user name and a password prove to be.
@@ -70,11 +70,17 @@ func (m *Module) person(ctx context.Context, o ldap.Options, user, password stri
 	if err != nil {
 		return nil, err
 	}
+	if err := m.Sessions.Throttle(ctx, p.Email); err != nil {
+		return nil, err
+	}
 	return p, d.Prove(p, password)
 }
 
 // ldapError is the answer to a sign-in that a directory did not confirm.
 func (m *Module) ldapError(ctx context.Context, err error) error {
+	if errors.As(err, new(*web.Error)) {
+		return err // an answer already
+	}
 	for _, known := range []error{ldap.ErrTLS, ldap.ErrAppAccount, ldap.ErrNotFound, ldap.ErrNoEmail, ldap.ErrMismatch, ldap.ErrPassword} {
 		if errors.Is(err, known) {
 			if known == ldap.ErrTLS || known == ldap.ErrAppAccount {

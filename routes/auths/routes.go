@@ -3,12 +3,15 @@
 package auths
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
+	"github.com/galleychat/galley/core/auth/factor"
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/events"
@@ -23,6 +26,7 @@ type Deps struct {
 	Settings *config.Settings
 	Env      *config.Env
 	Sessions *session.Sessions
+	Factors  *factor.Factors
 	Events   *events.Bus
 	Log      *slog.Logger
 }
@@ -31,6 +35,7 @@ type Deps struct {
 type Module struct {
 	Deps
 	signins *auth.RateLimiter
+	tries   *auth.RateLimiter // by address of the client, where second factors are asked for
 }
 
 // New makes the module.
@@ -38,7 +43,7 @@ func New(d Deps) *Module {
 	if d.Log == nil {
 		d.Log = slog.Default()
 	}
-	return &Module{Deps: d, signins: d.Sessions.NewLimiter(15, 3*time.Minute)}
+	return &Module{Deps: d, signins: d.Sessions.NewLimiter(15, 3*time.Minute), tries: d.Sessions.NewLimiter(100, 15*time.Minute)}
 }
 
 // Name implements web.Module.
@@ -47,7 +52,8 @@ func (m *Module) Name() string { return "auths" }
 // Routes implements web.Module.
 func (m *Module) Routes(g *web.Group) {
 	g.Errors(Envelope)
-	g.Add("GET /", do(auth.Any, m.session))
+	g.Before(m.limitClient)
+	g.Add("GET /", human(m.session))
 	g.Add("POST /signin", do(auth.Public, m.signIn))
 	g.Add("POST /signup", do(auth.Public, m.signUp))
 	g.Add("POST /signout", do(auth.Public, m.signOut))
@@ -73,7 +79,24 @@ func (m *Module) Routes(g *web.Group) {
 	g.Add("DELETE /oauth/sessions/{provider:path}", do(auth.Verified, m.deleteOAuth))
 }
 
-// Envelope is the form of this module's errors; that of the second factor's routes too.
+// limitClient refuses a client that sends too much where second factors are asked for, so that codes cannot be guessed
+// account by account.
+func (m *Module) limitClient(c *web.Call) error {
+	if c.R.Method != http.MethodPost || !config.AuthMFAEnable.Get(m.Settings.Snapshot()) || !m.tries.Limited(clientKey(c.ClientIP())) {
+		return nil
+	}
+	err := web.Fail(http.StatusTooManyRequests, "Too many attempts. Please try again later.")
+	err.Header = http.Header{"Retry-After": {"900"}}
+	return err
+}
+
+// clientKey is the reference's name for a client.
+func clientKey(ip string) string {
+	sum := sha256.Sum256([]byte(ip))
+	return "mfa:ip:" + hex.EncodeToString(sum[:])
+}
+
+// Envelope is the form of this module's errors. What nobody expected is most likely the database's.
 func Envelope(e *web.Error) *web.Error {
 	out := *e
 	out.Header = out.Header.Clone()
@@ -81,7 +104,10 @@ func Envelope(e *web.Error) *web.Error {
 		out.Header = http.Header{}
 	}
 	out.Header.Set("Cache-Control", "no-store")
-	if _, ok := e.Detail.(web.Problems); ok {
+	switch {
+	case e.Detail == web.TextInternal:
+		out.Status, out.Detail = http.StatusServiceUnavailable, session.TextUnavailable
+	case isProblems(e.Detail):
 		out.Detail = session.TextNoAccount
 	}
 	return &out
@@ -92,6 +118,23 @@ func do[In, Out any](level auth.Level, h func(*web.Call, In) (Out, error)) *web.
 	return web.JSON(level, func(c *web.Call, in In) (Out, error) {
 		c.Header().Set("Cache-Control", "no-store")
 		return h(c, in)
+	})
+}
+
+func isProblems(detail any) bool {
+	_, ok := detail.(web.Problems)
+	return ok
+}
+
+// human declares an operation of any account that takes a session of a person.
+func human[In, Out any](h func(*web.Call, In) (Out, error)) *web.Endpoint {
+	return do(auth.Any, h).With(func(e *web.Endpoint) {
+		e.Admit = func(c *web.Call) error {
+			if !c.Principal.Human() {
+				return web.Fail(http.StatusForbidden, session.TextHuman)
+			}
+			return nil
+		}
 	})
 }
 
@@ -107,5 +150,4 @@ const (
 	textExisting       = "You can't turn off authentication because there are existing users. If you want to disable WEBUI_AUTH, make sure your web interface doesn't have any existing users and is a fresh installation."
 	textNoKeys         = "API key creation is not allowed in the environment."
 	textNoKey          = "Oops! It looks like there's a hiccup. The API key is missing. Please make sure to provide a valid API key to access this feature."
-	textChanged        = "Authentication changed. Please sign in again."
 )

@@ -50,6 +50,9 @@ func (m *Module) signIn(c *web.Call, in signInIn) (any, error) {
 		if m.signins.Limited(email) {
 			return nil, web.Fail(http.StatusTooManyRequests, textRate)
 		}
+		if err := m.Sessions.Throttle(c.Context(), email); err != nil {
+			return nil, err
+		}
 		u, cred, err = m.Sessions.PasswordOwner(c.Context(), email, in.Body.Password)
 	}
 	if err != nil {

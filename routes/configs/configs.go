@@ -10,27 +10,24 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/galleychat/galley/core/auth"
+	"github.com/galleychat/galley/core/auth/factor"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/fernet"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/store"
-	"github.com/galleychat/galley/core/store/users"
 	"github.com/galleychat/galley/core/web"
 )
 
 // Deps are what the module works with.
 type Deps struct {
-	DB       *store.DB
-	Users    *users.Store
 	Settings *config.Settings
 	Env      *config.Env
 	Headers  *llm.HeaderOptions // of requests to tool servers
 	HTTP     *http.Client       // asks tool and terminal servers; nil means http.DefaultClient
-	// Revoked is told of the accounts whose sessions an import ended; nil for nobody.
-	Revoked func(ctx context.Context, userIDs []string)
-	Events  *events.Bus
+	Factors  *factor.Factors
+	Events   *events.Bus
 }
 
 // Module is the tag configs of the API.
@@ -43,9 +40,6 @@ func New(d Deps) *Module {
 	}
 	if d.Headers == nil {
 		d.Headers = &llm.HeaderOptions{}
-	}
-	if d.Revoked == nil {
-		d.Revoked = func(context.Context, []string) {}
 	}
 	return &Module{d}
 }
@@ -168,9 +162,7 @@ type importIn struct {
 	}
 }
 
-var mfaKeys = []string{"auth.mfa.enable", "auth.mfa.allow_oauth_bypass", "auth.mfa.allow_trusted_header_bypass"}
-
-// importConfig stores values as they come. A change of how people prove who they are ends all sessions.
+// importConfig stores values as they come.
 func (m *Module) importConfig(c *web.Call, in importIn) (jsondoc.Doc, error) {
 	values, names := map[string]jsontext.Value{}, []string{}
 	in.Body.Config.Doc().Each(func(name string, v jsondoc.Doc) bool {
@@ -178,39 +170,12 @@ func (m *Module) importConfig(c *web.Call, in importIn) (jsondoc.Doc, error) {
 		values[name] = jsontext.Value(v)
 		return true
 	})
-	snap := m.Settings.Snapshot()
-	touched, changed := false, false
-	for _, key := range mfaKeys {
-		if v, ok := values[key]; ok {
-			touched = true
-			if kind := v.Kind(); kind != 't' && kind != 'f' {
-				return nil, web.Fail(http.StatusConflict, "Unable to update MFA policy. Check configuration and retry.")
-			}
-			changed = changed || jsondoc.Doc(v).Truthy() != snap.Bool(key)
-		}
-	}
-	if touched && c.Principal.APIKey {
-		return nil, web.Fail(http.StatusForbidden, "A human administrator session is required to change MFA settings.")
-	}
-	if !changed {
-		if err := m.Settings.Import(c.Context(), values); err != nil {
-			return nil, err
-		}
-		m.publish(c, "config.imported", "import", events.Pairs{"keys", names})
-		return jsondoc.Doc(m.Settings.Snapshot().Export()), nil
-	}
-	var ended []string
-	err := m.DB.Tx(c.Context(), func(tx *store.Tx) error {
-		err := m.Settings.ImportTx(c.Context(), tx, values)
-		if err == nil {
-			ended, err = m.Users.RevokeAllTx(c.Context(), tx)
-		}
-		return err
-	})
+	ctx := c.Context()
+	_, err := m.Factors.Apply(ctx, c.Principal, func(key string) (jsontext.Value, bool) { v, ok := values[key]; return v, ok },
+		func(tx *store.Tx) error { return m.Settings.ImportTx(ctx, tx, values) })
 	if err != nil {
 		return nil, err
 	}
-	m.Revoked(c.Context(), ended)
 	m.publish(c, "config.imported", "import", events.Pairs{"keys", names})
 	return jsondoc.Doc(m.Settings.Snapshot().Export()), nil
 }

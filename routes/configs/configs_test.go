@@ -1,14 +1,17 @@
 package configs
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/galleychat/galley/core/auth/factor"
+	"github.com/galleychat/galley/core/auth/session"
+	"github.com/galleychat/galley/core/auth/session/sessiontest"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/relay/relaytest"
 	"github.com/galleychat/galley/core/store/users"
@@ -21,18 +24,18 @@ type step struct {
 	Want            string
 }
 
-func bench(t *testing.T, revoked *[]string, env ...string) (*relaytest.Bench, *Module) {
+func bench(t *testing.T, env ...string) (*relaytest.Bench, *Module, *sessiontest.Realtime) {
 	b := relaytest.New(t, env...)
-	m := New(Deps{DB: b.DB, Users: users.New(b.DB), Settings: b.Settings, Env: b.Env,
-		Revoked: func(_ context.Context, ids []string) { *revoked = append(*revoked, ids...) }})
+	live, accounts := &sessiontest.Realtime{}, users.New(b.DB)
+	m := New(Deps{Settings: b.Settings, Env: b.Env, Factors: factor.New(factor.Options{Users: accounts, Settings: b.Settings, Env: b.Env,
+		Sessions: session.New(session.Options{Users: accounts, Access: b.Access, Settings: b.Settings, Env: b.Env, Realtime: live})})})
 	b.Router.Mount("/configs", m)
 	b.Router.Finish()
-	return b, m
+	return b, m, live
 }
 
 func TestForms(t *testing.T) {
-	var revoked []string
-	b, _ := bench(t, &revoked)
+	b, _, live := bench(t)
 	relaytest.Run(b, []step{
 		{"ann", "GET /configs/connections", "", 401, ""},
 		{"admin", "POST /configs/connections", `{"ENABLE_DIRECT_CONNECTIONS":true,"ENABLE_DIRECT_INTEGRATIONS":true,"ENABLE_BASE_MODELS_CACHE":false}`, 200, `"ENABLE_DIRECT_INTEGRATIONS":true`},
@@ -52,32 +55,30 @@ func TestForms(t *testing.T) {
 		{"admin", "POST /configs/import", `{"config":{"ui.watermark":"w","own.key":[1]}}`, 200, `"own.key":[1]`},
 		{"admin", "GET /configs/export", "", 200, `"ui.watermark":"w"`},
 	})
-	if len(revoked) > 0 {
-		t.Errorf("sessions ended for %q", revoked)
+	if ended := live.Take(); len(ended) > 0 {
+		t.Errorf("sessions ended: %q", ended)
 	}
 }
 
 func TestImportEndsSessions(t *testing.T) {
-	var revoked []string
-	b, _ := bench(t, &revoked)
+	b, _, live := bench(t)
 	b.Exec(`INSERT INTO "user" (id, name, email, role, profile_image_url, last_active_at, updated_at, created_at) VALUES ('ann','Ann','ann@x','user','',1,1,1)`)
 	b.Exec(`INSERT INTO auth (id, email, password, active) VALUES ('ann','ann@x','p',TRUE)`)
 	relaytest.Run(b, []step{
 		{"admin", "POST /configs/import", `{"config":{"auth.mfa.enable":"yes"}}`, 409, "Unable to update MFA policy"},
 		{"admin", "POST /configs/import", `{"config":{"auth.mfa.enable":false}}`, 200, ""},
 	})
-	if len(revoked) > 0 {
-		t.Errorf("sessions ended for %q", revoked)
+	if ended := live.Take(); len(ended) > 0 {
+		t.Errorf("sessions ended: %q", ended)
 	}
 	relaytest.Run(b, []step{{"admin", "POST /configs/import", `{"config":{"auth.mfa.enable":true}}`, 200, `"auth.mfa.enable":true`}})
-	if len(revoked) != 1 || revoked[0] != "ann" {
-		t.Errorf("sessions ended for %q", revoked)
+	if ended := live.Take(); !slices.Equal(ended, []string{"disconnect ann"}) {
+		t.Errorf("sessions ended: %q", ended)
 	}
 }
 
 func TestServers(t *testing.T) {
-	var revoked []string
-	b, _ := bench(t, &revoked)
+	b, _, _ := bench(t)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /tools.yaml", func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer k" || r.Header.Get("X-Who") != "admin" {
@@ -107,7 +108,7 @@ func TestServers(t *testing.T) {
 		{"admin", "POST /configs/terminal_servers/policy", `{"url":"` + u + `/","policy_id":"p 1","policy_data":{"a":1}}`, 200, `{"id":"p 1","put":{"a":1}}`},
 		{"admin", "POST /configs/terminal_servers/refresh", `{"url":"` + u + `"}`, 404, ""},
 	})
-	off, _ := bench(t, &revoked, "ENABLE_TOOL_SERVERS", "false")
+	off, _, _ := bench(t, "ENABLE_TOOL_SERVERS", "false")
 	relaytest.Run(off, []step{{"admin", "POST /configs/terminal_servers/verify", `{"url":"u"}`, 403, "Tool servers are disabled"}})
 }
 
@@ -146,8 +147,7 @@ func mcpServer(t *testing.T, stream bool) *httptest.Server {
 }
 
 func TestMCP(t *testing.T) {
-	var revoked []string
-	b, _ := bench(t, &revoked)
+	b, _, _ := bench(t)
 	for _, stream := range []bool{false, true} {
 		u := mcpServer(t, stream).URL
 		relaytest.Run(b, []step{{"admin", "POST /configs/tool_servers/verify", `{"url":"` + u + `","path":"","type":"mcp","auth_type":"none","key":"","config":null}`, 200,
@@ -157,8 +157,7 @@ func TestMCP(t *testing.T) {
 }
 
 func TestOAuthClients(t *testing.T) {
-	var revoked []string
-	b, m := bench(t, &revoked)
+	b, m, _ := bench(t)
 	var u string
 	var registered jsondoc.Doc
 	mux := http.NewServeMux()

@@ -28,6 +28,8 @@ const (
 	TextMismatch         = "User mismatch. Please sign in again."
 	TextNoAPIKeys        = "Use of API key is not enabled in the environment."
 	TextHuman            = "A human session is required."
+	TextUnavailable      = "Authentication is temporarily unavailable."
+	TextChanged          = "Authentication changed. Please sign in again."
 )
 
 // Realtime is told of changes that concern the live connections of accounts; core/realtime's Server is one.
@@ -38,9 +40,12 @@ type Realtime interface {
 	DisconnectUser(userID string) int
 }
 
-// Factor begins the second step of a sign-in, for which no session is made yet; its answer tells the client what to do.
+// Factor is what asks for second factors; core/auth/factor's Factors is one.
 type Factor interface {
-	StartLogin(ctx context.Context, u *users.User, c *users.Credential, method string) (answer any, err error)
+	// StartLogin begins the second step of a sign-in, for which no session is made yet; see also OAuthOf.
+	StartLogin(ctx context.Context, u *users.User, c *users.Credential, method string) (*Challenge, error)
+	// Throttle counts a try at an account's password, and refuses it where there were too many of them.
+	Throttle(ctx context.Context, userID string) error
 }
 
 // Shared is what the processes of an installation know together; core/redis's Client is one.
@@ -283,7 +288,7 @@ func unavailable(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
-	return web.Because(http.StatusServiceUnavailable, "Authentication is temporarily unavailable.", err)
+	return web.Because(http.StatusServiceUnavailable, TextUnavailable, err)
 }
 
 // hasFactor says whether a second factor is set up, and need not be set up anew.

@@ -462,12 +462,20 @@ func TestCacheRace(t *testing.T) {
 	}
 }
 
-// factor stands for the module of second factors.
-type factor struct{ method string }
+// factor stands for what asks for second factors.
+type factor struct {
+	method string
+	tries  []string
+}
 
-func (f *factor) StartLogin(_ context.Context, _ *users.User, _ *users.Credential, method string) (any, error) {
+func (f *factor) StartLogin(_ context.Context, _ *users.User, _ *users.Credential, method string) (*session.Challenge, error) {
 	f.method = method
-	return "challenge", nil
+	return &session.Challenge{NextStep: "verify"}, nil
+}
+
+func (f *factor) Throttle(_ context.Context, userID string) error {
+	f.tries = append(f.tries, userID)
+	return nil
 }
 
 func TestSecondFactor(t *testing.T) {
@@ -508,6 +516,7 @@ func TestSecondFactor(t *testing.T) {
 	check("to be set up anew", verified, invalid)
 
 	w := httptest.NewRecorder()
+	s.Sessions.SetFactor(nil)
 	if _, err := s.Sessions.SignIn(ctx, w, ann, nil, "password"); err == nil || !strings.Contains(err.Error(), "503") {
 		t.Errorf("signed in without a second factor: %v", err)
 	}
@@ -516,8 +525,16 @@ func TestSecondFactor(t *testing.T) {
 	}
 	f := &factor{}
 	s.Sessions.SetFactor(f)
-	if out, err := s.Sessions.SignIn(ctx, w, ann, nil, "password"); err != nil || out != "challenge" || f.method != "password" {
+	if out, err := s.Sessions.SignIn(ctx, w, ann, nil, "password"); err != nil || jsondoc.Of(out).Text("next_step") != "verify" || f.method != "password" {
 		t.Errorf("%v, %v by %q", out, err, f.method)
+	}
+	for _, email := range []string{"ANN@contract.test", "nobody@contract.test"} {
+		if err := s.Sessions.Throttle(ctx, email); err != nil {
+			t.Errorf("throttle: %v", err)
+		}
+	}
+	if !slices.Equal(f.tries, []string{ann.ID}) {
+		t.Errorf("tries counted: %q", f.tries)
 	}
 	if out, err := s.Sessions.SignIn(ctx, w, ann, nil, "oauth"); err != nil || jsondoc.Of(out).Text("token") == "" {
 		t.Errorf("OAuth: %v, %v", out, err)

@@ -46,27 +46,50 @@ type Pending struct {
 	NextStep string `json:"next_step"`
 }
 
+// Challenge is the answer to a sign-in where a second step comes before the session.
+type Challenge struct {
+	NextStep  string `json:"next_step"` // enroll, verify, recover
+	Token     string `json:"challenge_token"`
+	ExpiresIn int64  `json:"expires_in"` // seconds
+}
+
 // SignIn begins a session for an account whose owner has proved who they are by a method ("password", "ldap", "oauth",
 // "trusted_header", "system"), and sets the cookie. c are the credentials that proved it, as they were read; nil reads
-// them. The answer is a *Session, or where a second factor is required a *Pending or what Factor says.
+// them. The answer is a *Session, or where a second factor is required a *Pending or a *Challenge.
 func (s *Sessions) SignIn(ctx context.Context, w http.ResponseWriter, u *users.User, c *users.Credential, method string) (any, error) {
 	now, err := s.credential(ctx, u.ID)
 	if err != nil {
 		return nil, err
 	}
 	if c != nil && (c.Stamp != now.Stamp || c.Password != now.Password) {
-		return nil, web.Fail(http.StatusConflict, "Authentication changed. Please sign in again.")
+		return nil, web.Fail(http.StatusConflict, TextChanged)
 	}
 	if config.AuthMFAEnable.Get(s.o.Settings.Snapshot()) && !u.IsVerified() {
 		return &Pending{"pending"}, nil
 	}
 	if s.FactorRequired(method) {
 		if s.o.Factor == nil {
-			return nil, web.Fail(http.StatusServiceUnavailable, "Authentication is temporarily unavailable.")
+			return nil, web.Fail(http.StatusServiceUnavailable, TextUnavailable)
 		}
 		return s.o.Factor.StartLogin(ctx, u, now, method)
 	}
 	return s.Begin(ctx, w, u, now, auth.Claims{Method: method})
+}
+
+// Throttle counts a try at the password of the account with an address: call it before the password is looked at. Without
+// second factors, or without such an account, it counts nothing.
+func (s *Sessions) Throttle(ctx context.Context, email string) error {
+	if s.o.Factor == nil || !config.AuthMFAEnable.Get(s.o.Settings.Snapshot()) {
+		return nil
+	}
+	u, err := s.o.Users.ByEmail(ctx, email)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.o.Factor.Throttle(ctx, u.ID)
 }
 
 func (s *Sessions) credential(ctx context.Context, userID string) (*users.Credential, error) {
@@ -122,9 +145,23 @@ func (s *Sessions) Issue(userID, stamp string, claims auth.Claims) (string, auth
 	return s.o.Tokens.Make(claims)
 }
 
+// SetOAuthCookie has the browser keep the id of its session with a provider until its session here expires (Unix
+// seconds; nil for as long as it runs).
+func (s *Sessions) SetOAuthCookie(w http.ResponseWriter, id string, expires *int64) {
+	var at int64
+	if expires != nil {
+		at = *expires
+	}
+	s.setCookie(w, "oauth_session_id", id, at)
+}
+
 // SetCookie has the browser keep a token until it expires (Unix seconds; 0 for as long as it runs).
 func (s *Sessions) SetCookie(w http.ResponseWriter, token string, expires int64) {
-	c := &http.Cookie{Name: "token", Value: token, Path: "/", HttpOnly: true, Secure: s.o.Env.Cookies.AuthSecure, SameSite: s.o.Env.Cookies.AuthSameSite}
+	s.setCookie(w, "token", token, expires)
+}
+
+func (s *Sessions) setCookie(w http.ResponseWriter, name, value string, expires int64) {
+	c := &http.Cookie{Name: name, Value: value, Path: "/", HttpOnly: true, Secure: s.o.Env.Cookies.AuthSecure, SameSite: s.o.Env.Cookies.AuthSameSite}
 	if expires != 0 {
 		c.Expires = time.Unix(expires, 0).UTC()
 		c.MaxAge = int(max(1, expires-s.now().Unix()))
@@ -133,8 +170,11 @@ func (s *Sessions) SetCookie(w http.ResponseWriter, token string, expires int64)
 }
 
 // DropCookie has the browser forget a cookie.
-func DropCookie(w http.ResponseWriter, name string) {
-	http.SetCookie(w, &http.Cookie{Name: name, Path: "/", MaxAge: -1, Expires: time.Unix(0, 0), SameSite: http.SameSiteLaxMode})
+func DropCookie(w http.ResponseWriter, name string) { DropCookieAt(w, name, "/") }
+
+// DropCookieAt is DropCookie for a cookie of a path.
+func DropCookieAt(w http.ResponseWriter, name, path string) {
+	http.SetCookie(w, &http.Cookie{Name: name, Path: path, MaxAge: -1, Expires: time.Unix(0, 0), SameSite: http.SameSiteLaxMode})
 }
 
 // PasswordOwner finds the account of an address and a password; nil where the two do not belong together. It takes as

@@ -102,7 +102,7 @@ func (byName) Authorize(r *http.Request, level auth.Level) (*auth.Principal, err
 	if level == auth.Admin && role != users.RoleAdmin {
 		return nil, web.Fail(http.StatusUnauthorized, web.TextProhibited)
 	}
-	return &auth.Principal{User: &users.User{ID: name, Name: name, Role: role}, Token: name}, nil
+	return &auth.Principal{User: &users.User{ID: name, Name: name, Role: role}, Token: name, Claims: auth.Claims{Type: auth.TypeSession}}, nil
 }
 
 // Answer is what a call was answered with.

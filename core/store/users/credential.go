@@ -84,17 +84,54 @@ var ErrStale = errors.New("credentials changed in another request")
 // SetPassword replaces the password of credentials as they were read, ends all sessions and drops pending challenges of
 // the second factor. ErrStale where they changed meanwhile.
 func (s *Store) SetPassword(ctx context.Context, c *Credential, hash string) error {
-	res, err := s.db.Exec(ctx, `UPDATE auth SET password = $2, session_stamp = $3, mfa = $4
-		WHERE id = $1 AND password = $5 AND COALESCE(session_stamp, '') = $6`,
-		c.ID, hash, store.NewID(), withoutChallenges(c.MFA), c.Password, c.Stamp)
-	n, err := store.Affected(res, err)
+	next := *c
+	next.Password, next.MFA, next.Stamp = hash, withoutChallenges(c.MFA), store.NewID()
+	return s.replace(ctx, c, &next)
+}
+
+// SetMFA replaces the state of the second factor of credentials as they were read; mfa has a revision of its own, by
+// which a later change is told. With revoke it ends all sessions. It gives the credentials as they are then; ErrStale
+// where they changed meanwhile.
+func (s *Store) SetMFA(ctx context.Context, c *Credential, mfa jsondoc.Doc, revoke bool) (*Credential, error) {
+	next := *c
+	next.MFA = mfa
+	if revoke {
+		next.Stamp = store.NewID()
+	}
+	return &next, s.replace(ctx, c, &next)
+}
+
+// replace is compare-and-swap: of changes that were made of the same credentials one is stored.
+func (s *Store) replace(ctx context.Context, old, next *Credential) error {
+	n, err := store.Affected(s.db.Exec(ctx, `UPDATE auth SET password = $2, mfa = $3, session_stamp = NULLIF($4, '')
+		WHERE id = $1 AND active AND COALESCE(password, '') = $5 AND COALESCE(session_stamp, '') = $6
+		AND COALESCE(`+s.db.Dialect().JSONText("mfa", "revision")+`, '') = $7`,
+		old.ID, next.Password, next.MFA, next.Stamp, old.Password, old.Stamp, old.MFA.Text("revision")))
 	if err != nil {
-		return fmt.Errorf("set password: %w", err)
+		return fmt.Errorf("change credentials: %w", err)
 	}
 	if n != 1 {
 		return ErrStale
 	}
-	s.Changed(c.ID)
+	s.Changed(old.ID)
+	return nil
+}
+
+// EachMFA calls f with the state of each second factor there is, until f fails.
+func (s *Store) EachMFA(ctx context.Context, q store.Querier, f func(mfa jsondoc.Doc) error) error {
+	rows, err := q.Query(ctx, `SELECT mfa FROM auth WHERE NOT `+q.Dialect().JSONIsNull("mfa"))
+	states, err := store.Collect(rows, err, func(r *sql.Rows) (d jsondoc.Doc, err error) {
+		err = r.Scan(&d)
+		return
+	})
+	if err != nil {
+		return fmt.Errorf("read second factors: %w", err)
+	}
+	for _, d := range states {
+		if err := f(d); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -230,6 +230,85 @@ func TestCredentials(t *testing.T) {
 	})
 }
 
+// TestSetMFA changes a second factor from credentials as they were read: of changes at once one is stored.
+func TestSetMFA(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		s := users.New(db)
+		u := add(t, s, "ann", "user")
+		read := func() *users.Credential {
+			t.Helper()
+			c, err := s.Credential(ctx, u.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		state := func(revision string) jsondoc.Doc { return jsondoc.Object("revision", jsondoc.Text(revision)) }
+		var told []string
+		s.OnChange(func(id string) { told = append(told, id) })
+		first := read()
+		now, err := s.SetMFA(ctx, first, state("1"), false)
+		if err != nil || now.Stamp != first.Stamp || now.MFA.String() != state("1").String() || !slices.Equal(told, []string{u.ID}) {
+			t.Fatalf("first: %+v, %v, told %q", now, err, told)
+		}
+		if got := read(); got.MFA.Text("revision") != "1" || got.Stamp != first.Stamp || got.Password != first.Password {
+			t.Errorf("stored %+v", got)
+		}
+		if _, err := s.SetMFA(ctx, first, state("2"), false); !errors.Is(err, users.ErrStale) {
+			t.Errorf("from credentials of before: %v", err)
+		}
+		if err := s.SetPassword(ctx, first, "new"); !errors.Is(err, users.ErrStale) {
+			t.Errorf("a password from credentials of before, which would undo the change: %v", err)
+		}
+		revoked, err := s.SetMFA(ctx, now, state("2"), true)
+		if err != nil || revoked.Stamp == now.Stamp || read().Stamp != revoked.Stamp {
+			t.Errorf("with the sessions: %+v, %v", revoked, err)
+		}
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		stored, before := 0, read()
+		for i := range 8 {
+			wg.Go(func() {
+				_, err := s.SetMFA(ctx, before, state(fmt.Sprint("race ", i)), false)
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					stored++
+				} else if !errors.Is(err, users.ErrStale) {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if stored != 1 {
+			t.Errorf("%d of 8 changes at once were stored", stored)
+		}
+		// rows of other times: no stamp, JSON null, an account that is off
+		exec(t, db, `UPDATE auth SET mfa = 'null', session_stamp = NULL WHERE id = $1`, u.ID)
+		if _, err := s.SetMFA(ctx, read(), state("3"), false); err != nil {
+			t.Errorf("JSON null: %v", err)
+		}
+		var stamp *string
+		if err := db.QueryRow(ctx, `SELECT session_stamp FROM auth WHERE id = $1`, u.ID).Scan(&stamp); err != nil || stamp != nil {
+			t.Errorf("no stamp became %v, %v", stamp, err)
+		}
+		exec(t, db, `UPDATE auth SET active = FALSE WHERE id = $1`, u.ID)
+		if _, err := s.SetMFA(ctx, read(), state("4"), false); !errors.Is(err, users.ErrStale) {
+			t.Errorf("an account that is off: %v", err)
+		}
+		add(t, s, "bob", "user")
+		cat := add(t, s, "cat", "user")
+		exec(t, db, `UPDATE auth SET mfa = 'null' WHERE id = $1`, cat.ID)
+		var all []string
+		if err := s.EachMFA(ctx, db, func(d jsondoc.Doc) error { all = append(all, d.Text("revision")); return nil }); err != nil || !slices.Equal(all, []string{"3"}) {
+			t.Errorf("all states: %q, %v", all, err)
+		}
+		if err := s.EachMFA(ctx, db, func(jsondoc.Doc) error { return store.ErrConflict }); !errors.Is(err, store.ErrConflict) {
+			t.Errorf("an error of the caller: %v", err)
+		}
+	})
+}
+
 func TestAPIKeys(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		s := users.New(db)

@@ -10,12 +10,15 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
+	"github.com/galleychat/galley/core/auth/factor"
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/events"
@@ -33,14 +36,17 @@ type Server struct {
 	Access   *access.Access
 	Settings *config.Settings
 	Sessions *session.Sessions
+	Factors  *factor.Factors // asked for where auth.mfa.enable is set
+	Events   *events.Bus
 	Realtime *Realtime
 	Router   *web.Router
 	Log      *slog.Logger // of nothing
-	Events   *events.Bus
 
-	told []string
+	toldMu sync.Mutex
+	told   []string
 
-	t testing.TB
+	t     testing.TB
+	ahead atomic.Int64 // by how much the clock of the factors is, in nanoseconds
 }
 
 // Password is that of the accounts that User makes, and Hash its hash at the least cost.
@@ -76,6 +82,8 @@ func New(t testing.TB, db *store.DB, vars ...string) *Server {
 	s.Events.Subscribe(s.note)
 	s.Sessions = session.New(session.Options{Users: s.Users, Access: s.Access, Settings: settings, Env: env, Realtime: s.Realtime,
 		Passwords: auth.NewPasswordsCost(env.Password, bcrypt.MinCost)})
+	s.Factors = factor.New(factor.Options{Users: s.Users, Settings: settings, Env: env, Sessions: s.Sessions, Events: s.Events, Log: s.Log, Now: s.Now})
+	s.Sessions.SetFactor(s.Factors)
 	s.Router = web.New(web.Options{Auth: s.Sessions, Logger: s.Log})
 	t.Cleanup(func() {
 		if err := s.Users.FlushActive(ctx); err != nil {
@@ -96,15 +104,25 @@ func (s *Server) note(ctx context.Context, e events.Event) {
 	if u, err := s.Users.ByID(ctx, id); err == nil {
 		id = u.Name
 	}
+	s.toldMu.Lock()
+	defer s.toldMu.Unlock()
 	s.told = append(s.told, strings.Join([]string{who, d.Text("source"), e.Name, d.Text("subject", "type") + ":" + id, d.Get("data").String()}, " "))
 }
 
 // Told gives what was published since the last call, in words.
 func (s *Server) Told() []string {
+	s.toldMu.Lock()
+	defer s.toldMu.Unlock()
 	out := s.told
 	s.told = nil
 	return out
 }
+
+// Now is the time by which second factors go.
+func (s *Server) Now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
+
+// Later has time pass for second factors.
+func (s *Server) Later(d time.Duration) { s.ahead.Add(int64(d)) }
 
 // User makes an account, name@contract.test, and gives it with a session token.
 func (s *Server) User(name, role string) (*users.User, string) {
