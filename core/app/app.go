@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/galleychat/galley/core/access"
+	"github.com/galleychat/galley/core/auth/oauth"
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/events"
@@ -47,6 +48,7 @@ type App struct {
 	Users    *users.Store
 	Access   *access.Access
 	Sessions *session.Sessions
+	OAuth    *oauth.Service
 	LLM      *llm.Registry
 	Realtime *realtime.Server
 	Plugins  *plugin.Manager // nil where ENABLE_PLUGINS is off
@@ -173,6 +175,9 @@ func (a *App) openIdentity(ctx context.Context) (err error) {
 	a.Users.SetActiveInterval(a.Env.ActiveInterval)
 	a.Access = access.New(a.DB, a.Settings)
 	a.Sessions = session.New(session.Options{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env})
+	if err := a.openOAuth(); err != nil {
+		return err
+	}
 	ws := a.Env.WebSocket
 	a.Realtime = realtime.New(realtime.Options{
 		Authenticate: a.socketUser, Logger: a.Log, AllowOrigin: a.allowOrigin,

@@ -15,6 +15,7 @@ import (
 	"github.com/galleychat/galley/routes/folders"
 	"github.com/galleychat/galley/routes/groups"
 	"github.com/galleychat/galley/routes/models"
+	"github.com/galleychat/galley/routes/oauth"
 	"github.com/galleychat/galley/routes/ollama"
 	"github.com/galleychat/galley/routes/openai"
 	"github.com/galleychat/galley/routes/pipelines"
@@ -51,9 +52,11 @@ func (a *App) modules() ([]mounted, error) {
 		{"", appRoutes.New(appRoutes.Deps{
 			Turns: a.Turns, TurnStore: a.turnStore(), Chats: a.Chats, Models: a.Models, Providers: a.LLM, Access: a.Access, Users: a.Users,
 			Settings: a.Settings, Env: a.Env, Presence: a.Presence, Realtime: a.Realtime, Filters: a.Filters, Log: a.Log, FeaturesOff: unbuilt.Off(built...),
+			OAuthProviders: a.OAuth.Names,
 		})},
-		{v1 + "auths", auths.New(auths.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Events: a.Events, Log: a.Log})},
-		{v1 + "users", users.New(users.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Static: a.Site})},
+		{v1 + "auths", auths.New(auths.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, OAuth: a.OAuth, Events: a.Events, Log: a.Log})},
+		{"/oauth", oauth.New(oauth.Deps{OAuth: a.OAuth, Backchannel: a.Env.OAuth.BackchannelLogout})},
+		{v1 + "users", users.New(users.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, OAuth: a.OAuth, Static: a.Site})},
 		{v1 + "groups", groups.New(groups.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env})},
 		{v1 + "chats", chats.New(chats.Deps{
 			Store: a.Chats, Access: a.ChatAccess, Grants: a.Access, Folders: a.Folders, FolderRules: a.FolderRules, Users: a.Users, Settings: a.Settings,
@@ -70,7 +73,7 @@ func (a *App) modules() ([]mounted, error) {
 		{v1 + "files", uploaded},
 		{v1 + "retrieval", uploaded.Retrieval()},
 		{v1 + "configs", configs.New(configs.Deps{
-			DB: a.DB, Users: a.Users, Settings: a.Settings, Env: a.Env, Headers: a.LLM.Client().Headers(),
+			DB: a.DB, Users: a.Users, Settings: a.Settings, Env: a.Env, Headers: a.LLM.Client().Headers(), OAuth: a.OAuth.Clients,
 			Revoked: func(_ context.Context, ids []string) { a.Sessions.Disconnect(ids...) },
 		})},
 		{v1 + "evaluations", evaluations.New(evaluations.Deps{Settings: a.Settings})},

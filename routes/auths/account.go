@@ -6,9 +6,10 @@ import (
 	"strings"
 
 	"github.com/galleychat/galley/core/auth"
+	"github.com/galleychat/galley/core/auth/oauth"
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
-	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/users"
 	"github.com/galleychat/galley/core/web"
@@ -63,10 +64,14 @@ func (m *Module) signOut(c *web.Call, _ web.None) (*statusAnswer, error) {
 		session.DropCookie(c.W, name)
 	}
 	out := &statusAnswer{Status: true, RedirectURL: m.Env.SignoutRedirectURL}
-	if _, err := c.R.Cookie("oauth_session_id"); err == nil {
-		session.DropCookie(c.W, "oauth_session_id")
-		if end := config.OAuthEndSessionEndpoint.Get(m.Settings.Snapshot()); end != "" {
-			out.RedirectURL = end
+	if cookie, err := c.R.Cookie(oauth.SessionCookie); err == nil && cookie.Value != "" {
+		session.DropCookie(c.W, oauth.SessionCookie)
+		_, to, err := m.OAuth.SignedOut(c.Context(), cookie.Value)
+		if err != nil {
+			return nil, err
+		}
+		if to != "" {
+			out.RedirectURL = to
 		}
 	}
 	return out, nil
@@ -268,10 +273,15 @@ type providerIn struct {
 
 func (m *Module) deleteOAuth(c *web.Call, in providerIn) (bool, error) {
 	found, err := m.Users.DeleteOAuthSessions(c.Context(), c.UserID(), in.Provider)
-	if err == nil && !found {
-		err = web.Fail(http.StatusNotFound, "No OAuth session found for this provider")
+	if err != nil {
+		return false, err
 	}
-	return found, err
+	if !found {
+		return false, web.Fail(http.StatusNotFound, "No OAuth session found for this provider")
+	}
+	m.Events.Publish(c.Context(), events.Event{Name: "auth.oauth_session.deleted", Actor: c.Principal.User, SubjectType: "user", SubjectID: c.UserID(),
+		Data: web.M{"provider": in.Provider}})
+	return true, nil
 }
 
 type exchangeIn struct {
@@ -281,10 +291,7 @@ type exchangeIn struct {
 	}
 }
 
-// exchange answers for a provider that is not set up.
-func (m *Module) exchange(_ *web.Call, in exchangeIn) (jsondoc.Doc, error) {
-	if !m.Env.OAuth.TokenExchange {
-		return nil, web.Fail(http.StatusForbidden, "Token exchange is disabled")
-	}
-	return nil, web.Fail(http.StatusNotFound, "Provider '"+strings.ToLower(in.Provider)+"' is not configured")
+// exchange begins a session for the bearer of a provider's token.
+func (m *Module) exchange(c *web.Call, in exchangeIn) (any, error) {
+	return m.OAuth.Exchange(c.Context(), in.Provider, in.Body.Token, c.ClientIP())
 }

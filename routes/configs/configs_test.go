@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/galleychat/galley/core/auth/oauth"
+	"github.com/galleychat/galley/core/fernet"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/relay/relaytest"
 	"github.com/galleychat/galley/core/store/users"
@@ -23,7 +25,11 @@ type step struct {
 
 func bench(t *testing.T, revoked *[]string, env ...string) (*relaytest.Bench, *Module) {
 	b := relaytest.New(t, env...)
-	m := New(Deps{DB: b.DB, Users: users.New(b.DB), Settings: b.Settings, Env: b.Env,
+	signIn, err := oauth.New(oauth.Options{Users: users.New(b.DB), Access: b.Access, Settings: b.Settings, Env: b.Env})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := New(Deps{DB: b.DB, Users: users.New(b.DB), Settings: b.Settings, Env: b.Env, OAuth: signIn.Clients,
 		Revoked: func(_ context.Context, ids []string) { *revoked = append(*revoked, ids...) }})
 	b.Router.Mount("/configs", m)
 	b.Router.Finish()
@@ -157,7 +163,7 @@ func TestMCP(t *testing.T) {
 
 func TestOAuthClients(t *testing.T) {
 	var revoked []string
-	b, m := bench(t, &revoked)
+	b, _ := bench(t, &revoked)
 	var u string
 	var registered jsondoc.Doc
 	mux := http.NewServeMux()
@@ -178,7 +184,7 @@ func TestOAuthClients(t *testing.T) {
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	u = server.URL
-	key, err := m.secrets()
+	key, err := fernet.NewKey(b.Env.SecretKey)
 	if err != nil {
 		t.Fatal(err)
 	}

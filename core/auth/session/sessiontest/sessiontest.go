@@ -16,8 +16,10 @@ import (
 
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
+	"github.com/galleychat/galley/core/auth/oauth"
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/users"
@@ -32,6 +34,8 @@ type Server struct {
 	Access   *access.Access
 	Settings *config.Settings
 	Sessions *session.Sessions
+	OAuth    *oauth.Service
+	Events   *events.Bus
 	Realtime *Realtime
 	Router   *web.Router
 	Log      *slog.Logger // of nothing
@@ -67,10 +71,15 @@ func New(t testing.TB, db *store.DB, vars ...string) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{DB: db, Env: env, Users: users.New(db), Access: access.New(db, settings), Settings: settings, Realtime: &Realtime{},
+	s := &Server{DB: db, Env: env, Users: users.New(db), Access: access.New(db, settings), Settings: settings, Realtime: &Realtime{}, Events: &events.Bus{},
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), t: t}
 	s.Sessions = session.New(session.Options{Users: s.Users, Access: s.Access, Settings: settings, Env: env, Realtime: s.Realtime,
 		Passwords: auth.NewPasswordsCost(env.Password, bcrypt.MinCost)})
+	s.OAuth, err = oauth.New(oauth.Options{Users: s.Users, Access: s.Access, Settings: settings, Env: env, Sessions: s.Sessions, Events: s.Events, Log: s.Log,
+		Pictures: http.DefaultClient})
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.Router = web.New(web.Options{Auth: s.Sessions, Logger: s.Log})
 	t.Cleanup(func() {
 		if err := s.Users.FlushActive(ctx); err != nil {
