@@ -125,7 +125,7 @@ func (s *Service) role(ctx context.Context, id *identity, u *users.User) (string
 	roles, any := values(d, s.Env.OAuth.RolesSeparator)
 	switch d.Kind() {
 	case '0':
-		roles, any = []string{text(d)}, true
+		roles, any = []string{strings.TrimSpace(d.String())}, true
 	case 't', 'f':
 		roles, any = []string{map[bool]string{true: "True", false: "False"}[d.Truthy()]}, true
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"time"
 
 	"golang.org/x/oauth2"
 
@@ -191,7 +190,7 @@ func (s *Service) secondStep(w http.ResponseWriter, answer jsondoc.Doc) string {
 func (s *Service) setCookie(w http.ResponseWriter, name, value string, expires *int64, hidden bool) {
 	c := &http.Cookie{Name: name, Value: value, Path: "/", HttpOnly: hidden, Secure: s.Env.Cookies.AuthSecure, SameSite: s.Env.Cookies.AuthSameSite}
 	if expires != nil {
-		c.MaxAge = int(max(1, time.Unix(*expires, 0).Sub(s.now())/time.Second))
+		c.MaxAge = int(max(1, *expires-s.now().Unix()))
 	}
 	http.SetCookie(w, c)
 }

@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -129,10 +130,11 @@ func (s *Service) verify(ctx context.Context, p *provider, m *metadata, idToken,
 	if err != nil {
 		return nil, err
 	}
-	var claims jsondoc.Doc
-	if err := t.Claims(&claims); err != nil {
+	var raw json.RawMessage
+	if err := t.Claims(&raw); err != nil {
 		return nil, err
 	}
+	claims := jsondoc.Doc(raw)
 	azp := claims.Text("azp")
 	switch {
 	case t.Subject == "":

@@ -36,7 +36,7 @@ type tokenError struct {
 func (e *tokenError) Error() string {
 	switch {
 	case e.code != "" && e.description != "":
-		return e.code + " - " + e.description
+		return e.code + ": " + e.description
 	case e.code != "":
 		return e.code
 	}
