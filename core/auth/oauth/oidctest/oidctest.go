@@ -223,6 +223,7 @@ func (p *Provider) routes(mux *http.ServeMux) {
 			wait := p.faults[Slow] && !strings.HasPrefix(r.URL.Path, "/.well-known") && !strings.HasPrefix(r.URL.Path, "/test")
 			p.mu.Unlock()
 			if wait {
+				_ = r.ParseForm() // a connection that is closed is noticed once the body is read
 				select {
 				case <-r.Context().Done():
 					return
