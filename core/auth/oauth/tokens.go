@@ -212,16 +212,45 @@ func (s *Service) fresh(ctx context.Context, row *users.OAuthSession, force bool
 	if !force && !s.due(row, token) {
 		return token, nil
 	}
-	// One renewal at a time, since most providers take a refresh token once. It goes on without the first to ask.
+	// It goes on without the first to ask, and is for all who ask meanwhile.
 	got, err, _ := s.renewing.Do(row.ID, func() (any, error) {
-		return s.renew(context.WithoutCancel(ctx), row)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), renewalTime)
+		defer cancel()
+		return s.renew(ctx, row)
 	})
 	doc, _ := got.(jsondoc.Doc)
 	return doc, err
 }
 
-// renew exchanges the tokens of a stored session. Another replica may do so at the same moment: what it has stored counts.
+const (
+	// renewalTime is how long a renewal may take, and the longest that others wait for it.
+	renewalTime = time.Minute
+	// renewalPoll is how often a server looks whether another is done.
+	renewalPoll = 50 * time.Millisecond
+)
+
+// renew exchanges the tokens of a stored session, unless somebody else has: one server at a time, since most providers
+// take a refresh token once.
 func (s *Service) renew(ctx context.Context, read *users.OAuthSession) (jsondoc.Doc, error) {
+	for {
+		mine, err := s.Users.ClaimOAuthRenewal(ctx, read.ID, renewalTime)
+		if err != nil {
+			return nil, err
+		}
+		if mine {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(renewalPoll):
+		}
+	}
+	defer func() {
+		if err := s.Users.DoneOAuthRenewal(context.WithoutCancel(ctx), read.ID); err != nil {
+			s.Log.WarnContext(ctx, "a renewal is not given up", "session", read.ID, "error", err)
+		}
+	}()
 	row, token, err := s.reread(ctx, read.ID)
 	if err != nil || row == nil || row.Token != read.Token {
 		return token, err
@@ -229,10 +258,6 @@ func (s *Service) renew(ctx context.Context, read *users.OAuthSession) (jsondoc.
 	next, err := s.refresh(ctx, row.Provider, token)
 	if err != nil {
 		s.Log.WarnContext(ctx, "tokens of a provider are not renewed", "user_id", row.UserID, "provider", row.Provider, "session", row.ID, "error", err)
-		now, other, readErr := s.reread(ctx, row.ID)
-		if readErr != nil || now == nil || now.Token != row.Token {
-			return other, readErr
-		}
 		var refused *tokenError
 		if errors.As(err, &refused) && refused.final() || errors.Is(err, errNoRefresh) {
 			return nil, s.Users.DropOAuthSession(ctx, row)
@@ -247,15 +272,7 @@ func (s *Service) renew(ctx context.Context, read *users.OAuthSession) (jsondoc.
 	if err != nil {
 		return nil, err
 	}
-	ok, err := s.Users.RenewOAuthSession(ctx, row, sealed, end)
-	if err != nil {
-		return nil, err
-	}
-	if !ok {
-		_, other, err := s.reread(ctx, row.ID)
-		return other, err
-	}
-	return next.Doc(), nil
+	return next.Doc(), s.Users.RenewOAuthSession(ctx, row, sealed, end)
 }
 
 func (s *Service) reread(ctx context.Context, id string) (*users.OAuthSession, jsondoc.Doc, error) {

@@ -60,14 +60,13 @@ func (s *Store) AddOAuthSession(ctx context.Context, o *OAuthSession, keep int) 
 	return nil
 }
 
-// RenewOAuthSession replaces the token of a session, unless it is not the one that was read any more; false then.
-func (s *Store) RenewOAuthSession(ctx context.Context, o *OAuthSession, token string, expiresAt int64) (bool, error) {
-	n, err := store.Affected(s.db.Exec(ctx, `UPDATE oauth_session SET token = $3, expires_at = $4, updated_at = $5 WHERE id = $1 AND token = $2`,
-		o.ID, o.Token, token, expiresAt, time.Now().Unix()))
-	if err != nil {
-		return false, fmt.Errorf("renew OAuth session: %w", err)
+// RenewOAuthSession replaces the token of a session; one that is gone stays gone.
+func (s *Store) RenewOAuthSession(ctx context.Context, o *OAuthSession, token string, expiresAt int64) error {
+	if _, err := s.db.Exec(ctx, `UPDATE oauth_session SET token = $2, expires_at = $3, updated_at = $4 WHERE id = $1`,
+		o.ID, token, expiresAt, time.Now().Unix()); err != nil {
+		return fmt.Errorf("renew OAuth session: %w", err)
 	}
-	return n > 0, nil
+	return nil
 }
 
 // DropOAuthSession removes a session, unless its token is not the one that was read any more.
@@ -103,4 +102,23 @@ func (s *Store) LinkOAuth(ctx context.Context, id, provider, subject string) (*U
 		all.Set(provider, own.Doc())
 		return []Field{SetOAuth(all.Doc())}
 	})
+}
+
+// ClaimOAuthRenewal says whether the caller, of all servers on the database, may renew a session's token now. It has d for
+// that, and calls DoneOAuthRenewal in the end.
+func (s *Store) ClaimOAuthRenewal(ctx context.Context, id string, d time.Duration) (bool, error) {
+	now := time.Now()
+	n, err := store.Affected(s.db.Exec(ctx, `INSERT INTO galley_oauth_renewal (session_id, until) VALUES ($1, $2)
+		ON CONFLICT (session_id) DO UPDATE SET until = excluded.until WHERE galley_oauth_renewal.until < $3`,
+		id, now.Add(d).UnixMilli(), now.UnixMilli()))
+	if err != nil {
+		return false, fmt.Errorf("claim renewal: %w", err)
+	}
+	return n > 0, nil
+}
+
+// DoneOAuthRenewal lets others renew the session's token again.
+func (s *Store) DoneOAuthRenewal(ctx context.Context, id string) error {
+	_, err := s.db.Exec(ctx, `DELETE FROM galley_oauth_renewal WHERE session_id = $1 OR until < $2`, id, time.Now().Add(-time.Hour).UnixMilli())
+	return err
 }
