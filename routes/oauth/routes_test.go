@@ -76,14 +76,3 @@ func TestSignIn(t *testing.T) {
 		}
 	}
 }
-
-// TestBehindAProxy is where providers send browsers back to when TLS ends before this server.
-func TestBehindAProxy(t *testing.T) {
-	p := oidctest.New(t)
-	s := newServer(t, false, "OPENID_PROVIDER_URL", p.Discovery(), "OAUTH_CLIENT_ID", "galley", "OAUTH_CLIENT_SECRET", "a secret")
-	a := s.Call("", "GET /oauth/oidc/login", "", "X-Forwarded-Proto", "https")
-	u, err := url.Parse(a.Header().Get("Location"))
-	if err != nil || u.Query().Get("redirect_uri") != "https://example.com/oauth/oidc/callback" {
-		t.Errorf("%s, %v", u, err)
-	}
-}

@@ -106,6 +106,7 @@ func TestMerging(t *testing.T) {
 
 func TestRoles(t *testing.T) {
 	w := newWorld(t, storetest.SQLite(t), "ENABLE_OAUTH_ROLE_MANAGEMENT", "true", "DEFAULT_USER_ROLE", "pending")
+	w.quiet = true
 	for i, c := range []struct {
 		claim   string
 		allowed []string
@@ -171,6 +172,7 @@ func TestRoles(t *testing.T) {
 func TestGroups(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		w := newWorld(t, db, "ENABLE_OAUTH_GROUP_MANAGEMENT", "true", "OAUTH_GROUP_DEFAULT_SHARE", "false")
+		w.quiet = true
 		all := w.Access.Groups()
 		for _, name := range []string{"red", "green", "sec-1", "default"} {
 			g, err := all.Insert(ctx, groups.NewGroup{UserID: w.boss.ID, Name: name})
@@ -292,6 +294,7 @@ func TestBlockedSetting(t *testing.T) {
 
 func TestUpdates(t *testing.T) {
 	w := newWorld(t, storetest.SQLite(t))
+	w.quiet = true
 	w.User("Other", "user") // other@contract.test
 	w.Add("ann", person("ann"))
 	if got := w.browser().signIn("ann"); got != "" {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/galleychat/galley/core/auth"
+	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/web"
@@ -93,7 +94,11 @@ func (s *Service) Exchange(ctx context.Context, id, accessToken, caller string) 
 			return nil, err
 		}
 	}
-	return s.Sessions.SignIn(ctx, nil, u, nil, "oauth")
+	out, err := s.Sessions.SignIn(ctx, nil, u, nil, "oauth")
+	if _, ok := out.(*session.Session); ok && err == nil {
+		s.signedIn(ctx, u)
+	}
+	return out, err
 }
 
 // introspect asks the provider (RFC 7662) which client an access token was given to.

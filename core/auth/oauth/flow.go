@@ -159,6 +159,7 @@ func (s *Service) Callback(w http.ResponseWriter, r *http.Request, id string) (s
 	if !ok {
 		return to + s.secondStep(w, jsondoc.Of(out)), nil
 	}
+	s.signedIn(ctx, u)
 	s.setCookie(w, "token", begun.Token, begun.ExpiresAt, false) // the sign-in page reads it
 	if row.ID != "" {
 		s.setCookie(w, SessionCookie, row.ID, begun.ExpiresAt, true)

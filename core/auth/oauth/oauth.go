@@ -101,8 +101,10 @@ func baseURL(r *http.Request) string {
 		scheme = "https"
 	}
 	// a proxy in front that ends TLS says so
-	if proto := strings.TrimSpace(r.Header.Get("X-Forwarded-Proto")); proto == "http" || proto == "https" {
-		scheme = proto
+	for _, said := range []string{r.Header.Get("X-Forwarded-Proto"), r.URL.Scheme} {
+		if said = strings.TrimSpace(said); said == "http" || said == "https" {
+			scheme = said
+		}
 	}
 	return scheme + "://" + r.Host
 }
@@ -118,6 +120,11 @@ func (s *Service) publicURL(r *http.Request) string {
 // publish tells of something that a sign-in brought about.
 func (s *Service) publish(ctx context.Context, name string, actor *users.User, subject string, data web.M) {
 	s.Events.Publish(ctx, events.Event{Name: name, Actor: actor, SubjectID: subject, Source: "oauth", Data: data})
+}
+
+// signedIn tells that a session began.
+func (s *Service) signedIn(ctx context.Context, u *users.User) {
+	s.Events.Publish(ctx, events.Event{Name: "auth.login", Actor: u, SubjectType: "user", SubjectID: u.ID, Source: "oauth", Data: web.M{"auth_method": "oauth"}})
 }
 
 // found makes nil of ErrNotFound.
