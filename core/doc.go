@@ -9,6 +9,7 @@
 //	core/models, tasks, prompt, compact, access, auth, auth/session
 //	                      what several modules share: the list of models and who may use which, work given to models besides
 //	                      answering, variables of prompts, long conversations, permissions and grants, accounts and sessions
+//	core/auth/oauth       signing in at identity providers; their tokens, and those of tool servers
 //	core/llm              providers: OpenAI-compatible servers, Ollama; their lists, streams and errors; relay, the
 //	                      part that /openai and /ollama share; llm/anthropic translates Messages requests
 //	core/store            the database: pools, dialects, transactions, schema; store/<aggregate> has the SQL of each. Galley's

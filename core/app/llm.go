@@ -20,6 +20,7 @@ func (a *App) openLLM() error {
 		return &SettingError{Err: err}
 	}
 	o.Transport = a.Obs.Tracer.Transport
+	o.Headers.SystemToken = a.systemToken
 	var observer llm.Observer
 	if a.Obs.Metrics != nil {
 		observer = llmObserver{a.Obs.Metrics}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"net/http"
 	"os"
 
@@ -31,4 +32,13 @@ func (a *App) openOAuth() error {
 		return &SettingError{Err: err}
 	}
 	return nil
+}
+
+// systemToken is the access token of the caller's session with the identity provider, "" for none.
+func (a *App) systemToken(ctx context.Context, caller *llm.Caller) string {
+	token, err := a.OAuth.SystemToken(ctx, caller.ID, caller.Cookies)
+	if err != nil {
+		a.Log.WarnContext(ctx, "no token of the identity provider", "user_id", caller.ID, "error", err)
+	}
+	return token.Text("access_token")
 }

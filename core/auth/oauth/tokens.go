@@ -330,9 +330,9 @@ func (s *Service) Token(ctx context.Context, userID, sessionID string) (jsondoc.
 
 // SystemToken is Token for what is done in an account's name (auth type system_oauth): with the session that the browser's
 // cookie names, else with the one that was used last.
-func (s *Service) SystemToken(ctx context.Context, userID string, r *http.Request) (jsondoc.Doc, error) {
-	if r != nil {
-		if c, err := r.Cookie(SessionCookie); err == nil {
+func (s *Service) SystemToken(ctx context.Context, userID string, cookies []*http.Cookie) (jsondoc.Doc, error) {
+	for _, c := range cookies {
+		if c.Name == SessionCookie {
 			if token, err := s.Token(ctx, userID, c.Value); err != nil || token != nil {
 				return token, err
 			}
