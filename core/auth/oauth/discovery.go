@@ -127,7 +127,7 @@ func (c *Clients) register(ctx context.Context, req *http.Request, in Registrati
 	metadata, place, _ := c.discover(ctx, in.Server, r)
 	if metadata == nil {
 		if len(r.servers) > 0 {
-			return nil, fmt.Errorf("Could not discover the OAuth authorization server metadata for %s", in.Server) //nolint:staticcheck // as clients see it
+			return nil, fmt.Errorf("Could not discover the OAuth authorization server metadata for %s", in.Server)
 		}
 		base, _ := origin(in.Server) // a revision of MCP gives these places where nothing is described
 		var b jsondoc.Builder
@@ -220,9 +220,9 @@ func (c *Clients) registerAt(ctx context.Context, address string, metadata jsond
 	doc, bad := jsondoc.Check(body)
 	if bad != nil || doc.Text("client_id") == "" {
 		if len(body) > 0 {
-			return nil, errors.New("Dynamic client registration failed: " + string(body)) //nolint:staticcheck // as clients see it
+			return nil, errors.New("Dynamic client registration failed: " + string(body))
 		}
-		return nil, errors.New("Error parsing client registration response") //nolint:staticcheck
+		return nil, errors.New("Error parsing client registration response")
 	}
 	out := &jsondoc.Obj{}
 	doc.Each(func(name string, v jsondoc.Doc) bool {

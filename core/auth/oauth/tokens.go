@@ -72,7 +72,9 @@ func (c *tokenClient) ask(ctx context.Context, form url.Values) (*jsondoc.Obj, e
 	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	status, body, err := fetch(c.http, req, c.timeout)
+	client := *c.http
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // secrets go nowhere else
+	status, body, err := fetch(&client, req, c.timeout)
 	if err != nil {
 		return nil, err
 	}
