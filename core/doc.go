@@ -10,6 +10,7 @@
 //	                      what several modules share: the list of models and who may use which, work given to models besides
 //	                      answering, variables of prompts, long conversations, permissions and grants, accounts, sessions and
 //	                      second factors
+//	core/auth/oauth       signing in at identity providers; their tokens, and those of tool servers
 //	core/builtin          the tools that the server itself offers to models; parts of the server add theirs as groups
 //	core/memory           what the server remembers of its users from one chat to the next
 //	core/embed, vector    vectors of texts, as embedding models make them, and how those nearest to another are found

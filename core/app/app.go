@@ -24,6 +24,7 @@ import (
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/audit"
 	"github.com/galleychat/galley/core/auth/factor"
+	"github.com/galleychat/galley/core/auth/oauth"
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/events"
@@ -53,6 +54,7 @@ type App struct {
 	Access   *access.Access
 	Sessions *session.Sessions
 	Factors  *factor.Factors
+	OAuth    *oauth.Service
 	LLM      *llm.Registry
 	Realtime *realtime.Server
 	Plugins  *plugin.Manager // nil where ENABLE_PLUGINS is off
@@ -209,6 +211,9 @@ func (a *App) openIdentity(ctx context.Context) (err error) {
 	if err := a.Factors.Check(ctx); errors.Is(err, factor.ErrPolicy) {
 		return &SettingError{Err: err}
 	} else if err != nil {
+		return err
+	}
+	if err := a.openOAuth(); err != nil {
 		return err
 	}
 	ws := a.Env.WebSocket

@@ -22,6 +22,7 @@ func (a *App) openLLM() error {
 	a.clientTLS = o.TLS
 	o.Refused = a.providerRefused
 	o.Transport = a.Obs.Tracer.Transport
+	o.Headers.SystemToken = a.systemToken
 	var observer llm.Observer
 	if a.Obs.Metrics != nil || a.audit != nil {
 		observer = llmObserver{a.Obs.Metrics, a.audit}

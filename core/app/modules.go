@@ -15,6 +15,7 @@ import (
 	"github.com/galleychat/galley/routes/memories"
 	"github.com/galleychat/galley/routes/models"
 	"github.com/galleychat/galley/routes/notifications"
+	"github.com/galleychat/galley/routes/oauth"
 	"github.com/galleychat/galley/routes/ollama"
 	"github.com/galleychat/galley/routes/openai"
 	"github.com/galleychat/galley/routes/pipelines"
@@ -54,10 +55,11 @@ func (a *App) modules() ([]mounted, error) {
 		{"", appRoutes.New(appRoutes.Deps{
 			Turns: a.Turns, TurnStore: a.turnStore(), Chats: a.Chats, Models: a.Models, Providers: a.LLM, Access: a.Access, Users: a.Users,
 			Settings: a.Settings, Env: a.Env, Presence: a.Presence, Realtime: a.Realtime, Filters: a.Filters, Events: a.Events, Webhooks: a.Webhooks,
-			Log: a.Log, FeaturesOff: unbuilt.Off(built...),
+			Log: a.Log, FeaturesOff: unbuilt.Off(built...), OAuthProviders: a.OAuth.Names,
 		})},
-		{v1 + "auths", auths.New(auths.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Factors: a.Factors, Events: a.Events, Log: a.Log})},
-		{v1 + "users", users.New(users.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Static: a.Site, Events: a.Events})},
+		{v1 + "auths", auths.New(auths.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, Factors: a.Factors, OAuth: a.OAuth, Events: a.Events, Log: a.Log})},
+		{"/oauth", oauth.New(oauth.Deps{OAuth: a.OAuth, Backchannel: a.Env.OAuth.BackchannelLogout})},
+		{v1 + "users", users.New(users.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Sessions: a.Sessions, OAuth: a.OAuth, Static: a.Site, Events: a.Events})},
 		{v1 + "groups", groups.New(groups.Deps{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env, Events: a.Events})},
 		{v1 + "chats", chats.New(chats.Deps{
 			Store: a.Chats, Access: a.ChatAccess, Grants: a.Access, Folders: a.Folders, FolderRules: a.FolderRules, Users: a.Users, Settings: a.Settings,
@@ -75,7 +77,7 @@ func (a *App) modules() ([]mounted, error) {
 		{v1 + "files", uploaded},
 		{v1 + "retrieval", uploaded.Retrieval()},
 		{v1 + "configs", configs.New(configs.Deps{
-			Settings: a.Settings, Env: a.Env, Headers: a.LLM.Client().Headers(), Factors: a.Factors, Events: a.Events,
+			Settings: a.Settings, Env: a.Env, Headers: a.LLM.Client().Headers(), Factors: a.Factors, OAuth: a.OAuth.Clients, Events: a.Events,
 		})},
 		{v1 + "notifications", notifications.New(notifications.Deps{Notifications: a.Notifications, Access: a.Access, Settings: a.Settings})},
 		{v1 + "evaluations", evaluations.New(evaluations.Deps{Settings: a.Settings, Events: a.Events})},

@@ -257,6 +257,7 @@ type OAuth struct {
 	GroupsSeparator    string         // OAUTH_GROUPS_SEPARATOR: ";" by default
 	RolesSeparator     string         // OAUTH_ROLES_SEPARATOR: "," by default
 	IncludeClientID    bool           // OAUTH_ACCESS_TOKEN_REQUEST_INCLUDE_CLIENT_ID
+	VerifiedEmail      bool           // GALLEY_OAUTH_VERIFIED_EMAIL: link accounts only to addresses that the provider has verified; off, as in the reference
 	AuthorizeParams    map[string]any // OAUTH_AUTHORIZE_PARAMS, a JSON object
 	GoogleAuthorizeAdd map[string]any // GOOGLE_OAUTH_AUTHORIZE_PARAMS, a JSON object
 }

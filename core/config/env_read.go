@@ -335,6 +335,7 @@ func (e *Env) readAuth(r *reader) {
 		GroupsSeparator:    r.str(";", "OAUTH_GROUPS_SEPARATOR"),
 		RolesSeparator:     r.str(",", "OAUTH_ROLES_SEPARATOR"),
 		IncludeClientID:    r.bool(false, "OAUTH_ACCESS_TOKEN_REQUEST_INCLUDE_CLIENT_ID"),
+		VerifiedEmail:      r.bool(false, "GALLEY_OAUTH_VERIFIED_EMAIL"),
 		AuthorizeParams:    r.object("OAUTH_AUTHORIZE_PARAMS"),
 		GoogleAuthorizeAdd: r.object("GOOGLE_OAUTH_AUTHORIZE_PARAMS"),
 	}

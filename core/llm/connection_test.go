@@ -80,6 +80,8 @@ func TestHeaders(t *testing.T) {
 		{"session", `{"auth_type":"session"}`, "http://x", nil, alice, map[string]string{"Authorization": "Bearer tok"}},
 		{"session without caller", `{"auth_type":"session"}`, "http://x", nil, nil, map[string]string{"Authorization": ""}},
 		{"oauth is not sent the key", `{"auth_type":"system_oauth"}`, "http://x", nil, alice, map[string]string{"Authorization": ""}},
+		{"the provider's token", `{"auth_type":"system_oauth"}`, "http://x", map[string]string{"provider": "yes"}, alice, map[string]string{"Authorization": "Bearer of u1"}},
+		{"the provider's token, for nobody", `{"auth_type":"system_oauth"}`, "http://x", map[string]string{"provider": "yes"}, nil, map[string]string{"Authorization": ""}},
 		{"openrouter", `{}`, "https://openrouter.ai/api/v1", nil, nil, map[string]string{"X-Title": "Galley", "Http-Referer": "https://github.com/galleychat/galley"}},
 		{"cookies", `{"forward_cookies":true}`, "http://x", nil, alice, map[string]string{"Cookie": "c=1; d=2"}},
 		{"user info", `{}`, "http://x", forward, alice, map[string]string{"X-Openwebui-User-Name": "%C3%84lice B", "X-Openwebui-User-Id": "u1",
@@ -96,6 +98,9 @@ func TestHeaders(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			o := HeaderOptionsFromEnv(env(tt.env))
+			if tt.env["provider"] != "" {
+				o.SystemToken = func(_ context.Context, c *Caller) string { return "of " + c.ID }
+			}
 			conn := Connection{URL: tt.url, Key: "key", Config: ParseConfig(KindOpenAI, []byte(tt.config))}
 			h := o.Build(t.Context(), &conn, tt.caller)
 			for k, v := range tt.want {

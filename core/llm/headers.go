@@ -25,6 +25,9 @@ type HeaderOptions struct {
 	JWTExpires      time.Duration // life of the token
 	AppURL          string        // HTTP-Referer for OpenRouter, which ranks applications by it
 	AppTitle        string        // X-Title for OpenRouter
+	// SystemToken gives the access token of the caller's session with the identity provider, "" where there is none: what
+	// connections with auth_type "system_oauth" are sent. nil stands for no provider.
+	SystemToken func(ctx context.Context, caller *Caller) string
 }
 
 // HeaderOptionsFromEnv reads ENABLE_FORWARD_USER_INFO_HEADERS, FORWARD_USER_INFO_HEADER_* and
@@ -56,8 +59,8 @@ func HeaderOptionsFromEnv(getenv func(string) string) HeaderOptions {
 	return o
 }
 
-// Build returns the headers of a request on conn for caller, who may be nil. The auth types that need an OAuth
-// flow of their own (system_oauth, azure_ad, microsoft_entra_id) add no Authorization header.
+// Build returns the headers of a request on conn for caller, who may be nil. The auth types of which the server itself is
+// the client (azure_ad, microsoft_entra_id) add no Authorization header.
 func (o *HeaderOptions) Build(ctx context.Context, conn *Connection, caller *Caller) http.Header {
 	h := make(http.Header, 8)
 	h.Set("Content-Type", "application/json")
@@ -73,6 +76,10 @@ func (o *HeaderOptions) Build(ctx context.Context, conn *Connection, caller *Cal
 	case "session":
 		if caller != nil {
 			setBearer(h, caller.Token)
+		}
+	case "system_oauth":
+		if caller != nil && caller.ID != "" && o.SystemToken != nil {
+			setBearer(h, o.SystemToken(ctx, caller))
 		}
 	}
 	if cfg.ForwardCookies && caller != nil {

@@ -6,10 +6,10 @@ import (
 	"strings"
 
 	"github.com/galleychat/galley/core/auth"
+	"github.com/galleychat/galley/core/auth/oauth"
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/events"
-	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/users"
 	"github.com/galleychat/galley/core/web"
@@ -57,22 +57,30 @@ func (m *Module) signOut(c *web.Call, _ web.None) (*statusAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if bearer != "" || cookie != "" {
-		gone := events.Event{Name: "auth.logout"}
+	for _, name := range []string{"token", "owui-session", "oui-session", "oauth_id_token"} {
+		session.DropCookie(c.W, name)
+	}
+	out := &statusAnswer{Status: true, RedirectURL: m.Env.SignoutRedirectURL}
+	gone := events.Event{Name: "auth.logout"}
+	var failed error
+	if cookie, err := c.R.Cookie(oauth.SessionCookie); err == nil && cookie.Value != "" {
+		session.DropCookie(c.W, oauth.SessionCookie)
+		provider, to, err := m.OAuth.SignedOut(c.Context(), cookie.Value)
+		if failed = err; to != "" {
+			out.RedirectURL = to
+		}
+		if provider != "" {
+			gone.Source, gone.Data = "oauth", events.Pairs{"auth_method", "oauth", "provider", provider}
+		}
+	}
+	if bearer != "" || cookie != "" { // also where the provider's session could not be ended
 		if gone.Actor, _ = m.Users.ByID(c.Context(), id); gone.Actor != nil {
 			gone.SubjectType, gone.SubjectID = "user", id
 		}
 		m.Events.Publish(c.Context(), gone)
 	}
-	for _, name := range []string{"token", "owui-session", "oui-session", "oauth_id_token"} {
-		session.DropCookie(c.W, name)
-	}
-	out := &statusAnswer{Status: true, RedirectURL: m.Env.SignoutRedirectURL}
-	if _, err := c.R.Cookie("oauth_session_id"); err == nil {
-		session.DropCookie(c.W, "oauth_session_id")
-		if end := config.OAuthEndSessionEndpoint.Get(m.Settings.Snapshot()); end != "" {
-			out.RedirectURL = end
-		}
+	if failed != nil {
+		return nil, failed
 	}
 	return out, nil
 }
@@ -287,13 +295,15 @@ type providerIn struct {
 
 func (m *Module) deleteOAuth(c *web.Call, in providerIn) (bool, error) {
 	found, err := m.Users.DeleteOAuthSessions(c.Context(), c.UserID(), in.Provider)
-	if err == nil && !found {
-		err = web.Fail(http.StatusNotFound, "No OAuth session found for this provider")
+	if err != nil {
+		return false, err
 	}
-	if err == nil {
-		m.Events.Publish(c.Context(), events.Event{Name: "auth.oauth_session.deleted", Actor: c.Principal.User, SubjectType: "user", SubjectID: c.UserID(), Data: events.Pairs{"provider", in.Provider}})
+	if !found {
+		return false, web.Fail(http.StatusNotFound, "No OAuth session found for this provider")
 	}
-	return found, err
+	m.Events.Publish(c.Context(), events.Event{Name: "auth.oauth_session.deleted", Actor: c.Principal.User, SubjectType: "user", SubjectID: c.UserID(),
+		Data: events.Pairs{"provider", in.Provider}})
+	return true, nil
 }
 
 type exchangeIn struct {
@@ -303,10 +313,7 @@ type exchangeIn struct {
 	}
 }
 
-// exchange answers for a provider that is not set up.
-func (m *Module) exchange(_ *web.Call, in exchangeIn) (jsondoc.Doc, error) {
-	if !m.Env.OAuth.TokenExchange {
-		return nil, web.Fail(http.StatusForbidden, "Token exchange is disabled")
-	}
-	return nil, web.Fail(http.StatusNotFound, "Provider '"+strings.ToLower(in.Provider)+"' is not configured")
+// exchange begins a session for the bearer of a provider's token.
+func (m *Module) exchange(c *web.Call, in exchangeIn) (any, error) {
+	return m.OAuth.Exchange(c.Context(), in.Provider, in.Body.Token, c.ClientIP())
 }

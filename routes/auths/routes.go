@@ -12,6 +12,7 @@ import (
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/auth/factor"
+	"github.com/galleychat/galley/core/auth/oauth"
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/events"
@@ -27,6 +28,7 @@ type Deps struct {
 	Env      *config.Env
 	Sessions *session.Sessions
 	Factors  *factor.Factors
+	OAuth    *oauth.Service
 	Events   *events.Bus
 	Log      *slog.Logger
 }

@@ -24,8 +24,8 @@ func newServer(t testing.TB, db *store.DB, vars ...string) *sessiontest.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Router.Mount("/api/v1/auths", auths.New(auths.Deps{Users: s.Users, Access: s.Access, Settings: s.Settings, Env: s.Env, Sessions: s.Sessions, Factors: s.Factors, Events: s.Events, Log: s.Log}))
-	s.Router.Mount("/api/v1/users", users.New(users.Deps{Users: s.Users, Access: s.Access, Settings: s.Settings, Env: s.Env, Sessions: s.Sessions, Static: site, Events: s.Events}))
+	s.Router.Mount("/api/v1/auths", auths.New(auths.Deps{Users: s.Users, Access: s.Access, Settings: s.Settings, Env: s.Env, Sessions: s.Sessions, Factors: s.Factors, OAuth: s.OAuth, Events: s.Events, Log: s.Log}))
+	s.Router.Mount("/api/v1/users", users.New(users.Deps{Users: s.Users, Access: s.Access, Settings: s.Settings, Env: s.Env, Sessions: s.Sessions, OAuth: s.OAuth, Static: site, Events: s.Events}))
 	s.Router.Mount("/api/v1/groups", groups.New(groups.Deps{Users: s.Users, Access: s.Access, Settings: s.Settings, Env: s.Env, Events: s.Events}))
 	s.Router.Finish()
 	return s

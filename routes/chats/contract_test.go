@@ -64,8 +64,8 @@ func TestContract(t *testing.T) {
 	s.Router.Handle("/ws/socket.io/", sockets)
 	chatRules := chatstore.NewAccess(store, s.Access, rules, true)
 	for prefix, m := range map[string]web.Module{
-		"auths":   auths.New(auths.Deps{Users: s.Users, Access: s.Access, Settings: s.Settings, Env: s.Env, Sessions: s.Sessions, Log: s.Log}),
-		"users":   users.New(users.Deps{Users: s.Users, Access: s.Access, Settings: s.Settings, Env: s.Env, Sessions: s.Sessions}),
+		"auths":   auths.New(auths.Deps{Users: s.Users, Access: s.Access, Settings: s.Settings, Env: s.Env, Sessions: s.Sessions, OAuth: s.OAuth, Log: s.Log}),
+		"users":   users.New(users.Deps{Users: s.Users, Access: s.Access, Settings: s.Settings, Env: s.Env, Sessions: s.Sessions, OAuth: s.OAuth}),
 		"groups":  groups.New(groups.Deps{Users: s.Users, Access: s.Access, Settings: s.Settings, Env: s.Env}),
 		"folders": folders.New(folders.Deps{Folders: folderStore, Access: s.Access, Chats: store, Users: s.Users, Settings: s.Settings}),
 		"chats": chats.New(chats.Deps{Store: store, Access: chatRules, Grants: s.Access, Folders: folderStore, FolderRules: rules, Users: s.Users, Settings: s.Settings,

@@ -4,16 +4,15 @@ package configs
 
 import (
 	"context"
-	"errors"
 	"net/http"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/auth/factor"
+	"github.com/galleychat/galley/core/auth/oauth"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/events"
-	"github.com/galleychat/galley/core/fernet"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/store"
@@ -25,6 +24,7 @@ type Deps struct {
 	Settings *config.Settings
 	Env      *config.Env
 	Headers  *llm.HeaderOptions // of requests to tool servers
+	OAuth    *oauth.Clients     // of tool servers
 	HTTP     *http.Client       // asks tool and terminal servers; nil means http.DefaultClient
 	Factors  *factor.Factors
 	Events   *events.Bus
@@ -190,16 +190,4 @@ type namespaceIn struct {
 
 func (m *Module) namespace(_ *web.Call, in namespaceIn) (jsondoc.Doc, error) {
 	return jsondoc.Doc(m.Settings.Snapshot().Namespace(in.Namespace)), nil
-}
-
-// secrets is the key under which OAuth clients of tool servers are stored.
-func (m *Module) secrets() (fernet.Key, error) {
-	secret := m.Env.OAuth.ClientInfoKey
-	if secret == "" {
-		secret = m.Env.SecretKey
-	}
-	if secret == "" {
-		return fernet.Key{}, errors.New("no secret key is set")
-	}
-	return fernet.NewKey(secret)
 }

@@ -10,8 +10,10 @@ import (
 	"testing"
 
 	"github.com/galleychat/galley/core/auth/factor"
+	"github.com/galleychat/galley/core/auth/oauth"
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/auth/session/sessiontest"
+	"github.com/galleychat/galley/core/fernet"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/relay/relaytest"
 	"github.com/galleychat/galley/core/store/users"
@@ -27,8 +29,12 @@ type step struct {
 func bench(t *testing.T, env ...string) (*relaytest.Bench, *Module, *sessiontest.Realtime) {
 	b := relaytest.New(t, env...)
 	live, accounts := &sessiontest.Realtime{}, users.New(b.DB)
-	m := New(Deps{Settings: b.Settings, Env: b.Env, Factors: factor.New(factor.Options{Users: accounts, Settings: b.Settings, Env: b.Env,
-		Sessions: session.New(session.Options{Users: accounts, Access: b.Access, Settings: b.Settings, Env: b.Env, Realtime: live})})})
+	sessions := session.New(session.Options{Users: accounts, Access: b.Access, Settings: b.Settings, Env: b.Env, Realtime: live})
+	signIn, err := oauth.New(oauth.Options{Users: accounts, Access: b.Access, Settings: b.Settings, Env: b.Env})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := New(Deps{Settings: b.Settings, Env: b.Env, OAuth: signIn.Clients, Factors: factor.New(factor.Options{Users: accounts, Settings: b.Settings, Env: b.Env, Sessions: sessions})})
 	b.Router.Mount("/configs", m)
 	b.Router.Finish()
 	return b, m, live
@@ -157,7 +163,7 @@ func TestMCP(t *testing.T) {
 }
 
 func TestOAuthClients(t *testing.T) {
-	b, m, _ := bench(t)
+	b, _, _ := bench(t)
 	var u string
 	var registered jsondoc.Doc
 	mux := http.NewServeMux()
@@ -178,7 +184,7 @@ func TestOAuthClients(t *testing.T) {
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	u = server.URL
-	key, err := m.secrets()
+	key, err := fernet.NewKey(b.Env.SecretKey)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/galleychat/galley/core/access"
+	"github.com/galleychat/galley/core/auth/oauth"
 	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
@@ -48,8 +49,9 @@ func (m *Module) active(c *web.Call, in idIn) (map[string]bool, error) {
 	return map[string]bool{"active": active}, err
 }
 
-func (m *Module) oauthSessions(c *web.Call, in idIn) ([]users.OAuthSession, error) {
-	list, err := m.Users.OAuthSessions(c.Context(), in.ID)
+// oauthSessions gives an account's sessions with providers, with their tokens as the reference does.
+func (m *Module) oauthSessions(c *web.Call, in idIn) ([]oauth.StoredSession, error) {
+	list, err := m.OAuth.Stored(c.Context(), in.ID)
 	if err == nil && len(list) == 0 {
 		err = web.Fail(http.StatusBadRequest, web.TextNotFound)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
+	"github.com/galleychat/galley/core/auth/oauth"
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/events"
@@ -27,6 +28,7 @@ type Deps struct {
 	Settings *config.Settings
 	Env      *config.Env
 	Sessions *session.Sessions
+	OAuth    *oauth.Service
 	Static   Static // for user.png
 	Events   *events.Bus
 }

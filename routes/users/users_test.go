@@ -29,7 +29,7 @@ func (static) ServeStatic(w http.ResponseWriter, _ *http.Request, name string) {
 func newServer(t testing.TB, db *store.DB, vars ...string) *sessiontest.Server {
 	t.Helper()
 	s := sessiontest.New(t, db, vars...)
-	s.Router.Mount(base, users.New(users.Deps{Users: s.Users, Access: s.Access, Settings: s.Settings, Env: s.Env, Sessions: s.Sessions, Static: static{}}))
+	s.Router.Mount(base, users.New(users.Deps{Users: s.Users, Access: s.Access, Settings: s.Settings, Env: s.Env, Sessions: s.Sessions, OAuth: s.OAuth, Static: static{}}))
 	s.Router.Finish()
 	return s
 }

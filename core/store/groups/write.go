@@ -313,6 +313,19 @@ func removeRows(ctx context.Context, tx *store.Tx, group string, userIDs []strin
 
 // CreateByNames makes the groups of these names that are not there.
 func (s *Store) CreateByNames(ctx context.Context, userID string, names []string, share jsondoc.Doc) ([]*Group, error) {
+	list := make([]NewGroup, len(names))
+	for i, name := range names {
+		list[i] = NewGroup{UserID: userID, Name: name, Share: share}
+	}
+	return s.InsertMissing(ctx, list)
+}
+
+// InsertMissing makes those groups of whose name there is none yet, and gives them.
+func (s *Store) InsertMissing(ctx context.Context, list []NewGroup) ([]*Group, error) {
+	names := make([]string, len(list))
+	for i, n := range list {
+		names[i] = n.Name
+	}
 	var made []*Group
 	err := s.tx(ctx, func(tx *store.Tx) error {
 		made = nil
@@ -322,12 +335,12 @@ func (s *Store) CreateByNames(ctx context.Context, userID string, names []string
 		if err != nil {
 			return err
 		}
-		for _, name := range names {
-			if slices.Contains(have, name) {
+		for _, n := range list {
+			if slices.Contains(have, n.Name) {
 				continue
 			}
-			have = append(have, name)
-			g, err := insert(ctx, tx, store.NewID(), NewGroup{UserID: userID, Name: name, Share: share})
+			have = append(have, n.Name)
+			g, err := insert(ctx, tx, store.NewID(), n)
 			if err != nil {
 				return err
 			}

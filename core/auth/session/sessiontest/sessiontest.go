@@ -19,6 +19,7 @@ import (
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/auth/factor"
+	"github.com/galleychat/galley/core/auth/oauth"
 	"github.com/galleychat/galley/core/auth/session"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/events"
@@ -37,6 +38,7 @@ type Server struct {
 	Settings *config.Settings
 	Sessions *session.Sessions
 	Factors  *factor.Factors // asked for where auth.mfa.enable is set
+	OAuth    *oauth.Service
 	Events   *events.Bus
 	Realtime *Realtime
 	Router   *web.Router
@@ -84,6 +86,11 @@ func New(t testing.TB, db *store.DB, vars ...string) *Server {
 		Passwords: auth.NewPasswordsCost(env.Password, bcrypt.MinCost)})
 	s.Factors = factor.New(factor.Options{Users: s.Users, Settings: settings, Env: env, Sessions: s.Sessions, Events: s.Events, Log: s.Log, Now: s.Now})
 	s.Sessions.SetFactor(s.Factors)
+	s.OAuth, err = oauth.New(oauth.Options{Users: s.Users, Access: s.Access, Settings: settings, Env: env, Sessions: s.Sessions, Events: s.Events, Log: s.Log,
+		Pictures: http.DefaultClient})
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.Router = web.New(web.Options{Auth: s.Sessions, Logger: s.Log})
 	t.Cleanup(func() {
 		if err := s.Users.FlushActive(ctx); err != nil {
