@@ -72,6 +72,8 @@ func (m *Module) image(c *web.Call, in idIn) (any, error) {
 	if kind, data, ok := imageData(url); ok && slices.Contains(m.Env.Images.MIMETypes, kind) {
 		return web.Raw{Type: kind, Body: data, Header: http.Header{"Content-Disposition": {"inline"}, "X-Content-Type-Options": {"nosniff"}}}, nil
 	}
+	// A browser would keep this one for a while by the file's age, and not see the picture that is put in its place.
+	c.W.Header().Set("Cache-Control", "no-cache")
 	m.Static.ServeStatic(c.W, c.R, "user.png")
 	return web.Done{}, nil
 }

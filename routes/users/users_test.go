@@ -165,6 +165,9 @@ func TestImage(t *testing.T) {
 		if strings.HasPrefix(c.body, "\x89") && a.Header().Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s: browsers may guess the type", c.name)
 		}
+		if strings.HasPrefix(c.body, "static") && a.Header().Get("Cache-Control") != "no-cache" {
+			t.Errorf("%s: browsers may keep it when there is another", c.name)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/network"
 	cdpruntime "github.com/chromedp/cdproto/runtime"
@@ -104,7 +105,7 @@ const userPass = "contract-user-1"
 // window opens a window for another person: cookies and storage of its own in the browser that is there already.
 func (p *page) window() *page {
 	p.t.Helper()
-	q := &page{t: p.t, base: p.base, urls: map[network.RequestID]string{}}
+	q := &page{t: p.t, base: p.base, urls: map[network.RequestID]string{}, pending: map[network.RequestID]bool{}}
 	ctx, stop := chromedp.NewContext(p.ctx, chromedp.WithNewBrowserContext(), chromedp.WithListener(q.watch))
 	q.ctx = ctx
 	p.t.Cleanup(func() {
@@ -146,6 +147,15 @@ func (p *page) sessionEnded() {
 	p.problems = slices.DeleteFunc(p.problems, func(s string) bool { return strings.HasSuffix(s, ": 401") || strings.HasSuffix(s, "(in promise) ") })
 }
 
+// tolerateAll takes back as many failures of a request as there are.
+func (p *page) tolerateAll(path string, status int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.problems = slices.DeleteFunc(p.problems, func(s string) bool {
+		return strings.Contains(s, path) && strings.HasSuffix(s, fmt.Sprintf(": %d", status))
+	})
+}
+
 // open loads a page anew; what it shows comes from the server.
 func (p *page) open(path string) {
 	p.t.Helper()
@@ -157,6 +167,28 @@ func (p *page) settings(tab, title string) {
 	p.t.Helper()
 	p.open("/?settings=" + tab)
 	p.until("the settings of "+tab, fmt.Sprintf(`[...document.querySelectorAll('[role=dialog] h2')].some(e => e.innerText.trim().startsWith(%q))`, title))
+	p.settle()
+}
+
+// settle waits until the page has its answers: a form that is shown may yet be overwritten by what comes late.
+func (p *page) settle() {
+	p.t.Helper()
+	quiet := 0
+	defer func() {
+		if quiet <= 4 {
+			for id := range p.pending {
+				p.t.Log("without an answer: ", p.urls[id])
+			}
+		}
+	}()
+	p.wait("the page's requests are answered", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if quiet++; len(p.pending) > 0 {
+			quiet = 0
+		}
+		return quiet > 4
+	})
 }
 
 // forms are functions for what people see of a form: controls by the text beside them, buttons by their text or label, in
@@ -175,7 +207,7 @@ const forms = `
 		if (named) return named;
 		for (const text of all(root, 'label, div, span').filter(e => says(e, label))) {
 			const own = text.htmlFor && document.getElementById(text.htmlFor);
-			if (own?.matches(controls)) return own;
+			if (own && own.matches(controls)) return own;
 			for (let e = text; e && e !== root.parentElement; e = e.parentElement) {
 				const found = all(e, controls)[0];
 				if (found) return found;
@@ -187,6 +219,7 @@ const forms = `
 	const is = (e, want) => value(e) === want || e.selectedOptions?.[0]?.innerText.trim() === want;
 	const fill = (e, want) => {
 		if (is(e, want)) return true;
+		if (e.matches(':disabled')) return false;
 		if (toggle(e)) e.click();
 		else {
 			e.value = [...e.options ?? []].find(o => o.innerText.trim() === want)?.value ?? want;
@@ -194,6 +227,8 @@ const forms = `
 		}
 		return false;
 	};
+	const beside = (text, selector, name) => all(top(), 'div, tr, li').filter(e => all(e, selector).some(b => !name || says(b, name)) &&
+		(e.innerText.includes(text) || all(e, 'input, textarea').some(i => i.value.includes(text)))).at(-1);
 	const press = (root, text) => {
 		const found = root && all(root, 'button, a, [role=menuitem]').find(e => says(e, text) && !e.disabled);
 		found?.click();
@@ -231,10 +266,21 @@ func (p *page) choose(text string) {
 	p.eventually("choose "+text, fmt.Sprintf(`press(all(document, '[role=menu]').at(-1), %q)`, text))
 }
 
-// pressBeside presses a button in the row of a table or list that has a text.
-func (p *page) pressBeside(rows, text, button string) {
+// pressBeside presses the button that is nearest to a text, or to a field with it, as in a row of a table.
+func (p *page) pressBeside(text, button string) {
 	p.t.Helper()
-	p.eventually("press "+button+" beside "+text, fmt.Sprintf(`press(all(document, %q).find(e => e.innerText.includes(%q) || [...e.querySelectorAll('input')].some(i => i.value.includes(%q))), %q)`, rows, text, text, button))
+	p.eventually("press "+button+" beside "+text, fmt.Sprintf(`press(beside(%q, 'button', %q), %q)`, text, button, button))
+}
+
+// fillBeside sets the switch that is nearest to a text, and showsBeside waits until it is set so.
+func (p *page) fillBeside(text, value string) {
+	p.t.Helper()
+	p.eventually("set the switch beside "+text+" to "+value, fmt.Sprintf(`(e => e && fill(all(e, '[role=switch]')[0], %q))(beside(%q, '[role=switch]'))`, value, text))
+}
+
+func (p *page) showsBeside(text, value string) {
+	p.t.Helper()
+	p.eventually("the switch beside "+text+" is "+value, fmt.Sprintf(`(e => e && is(all(e, '[role=switch]')[0], %q))(beside(%q, '[role=switch]'))`, value, text))
 }
 
 // dialog waits until a dialog with a text is on top, and noDialog until there is none.
@@ -264,6 +310,16 @@ func (p *page) evaluate(expression string) string {
 		p.failed(expression, err)
 	}
 	return text
+}
+
+// wait waits for something outside of the page.
+func (p *page) wait(what string, done func() bool) {
+	p.t.Helper()
+	for end := time.Now().Add(stepTimeout); !done(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			p.failed(what, context.DeadlineExceeded)
+		}
+	}
 }
 
 // upload chooses a file in the hidden field of a selector.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/network"
 	cdpruntime "github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -62,6 +63,8 @@ type page struct {
 
 	mu       sync.Mutex
 	urls     map[network.RequestID]string
+	loader   cdp.LoaderID               // of the page that is shown
+	pending  map[network.RequestID]bool // its scripts' requests that have no answer yet
 	problems []string
 }
 
@@ -71,7 +74,7 @@ func openBrowser(t *testing.T, base string) *page {
 		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.NoFirstRun,
 		chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1280, 860), chromedp.WSURLReadTimeout(60*time.Second))
-	p := &page{t: t, base: base, urls: map[network.RequestID]string{}}
+	p := &page{t: t, base: base, urls: map[network.RequestID]string{}, pending: map[network.RequestID]bool{}}
 	alloc, stopAlloc := chromedp.NewExecAllocator(context.Background(), opts...)
 	ctx, stop := chromedp.NewContext(alloc, chromedp.WithListener(p.watch))
 	p.ctx = ctx
@@ -90,11 +93,23 @@ func (p *page) watch(ev any) {
 	switch e := ev.(type) {
 	case *network.EventRequestWillBeSent:
 		p.urls[e.RequestID] = e.Request.Method + " " + e.Request.URL
+		switch e.Type {
+		case network.ResourceTypeDocument:
+			clear(p.pending) // nobody waits for the answers to the page before
+			p.loader = e.LoaderID
+		case network.ResourceTypeFetch:
+			if e.LoaderID != p.loader {
+				break
+			}
+			p.pending[e.RequestID] = true
+		}
 	case *network.EventResponseReceived:
+		delete(p.pending, e.RequestID)
 		if e.Response.Status >= 400 && strings.HasPrefix(e.Response.URL, p.base) && !tolerated(p.urls[e.RequestID], e.Response.Status) {
 			p.problems = append(p.problems, fmt.Sprintf("%s: %d", p.urls[e.RequestID], e.Response.Status))
 		}
 	case *network.EventLoadingFailed:
+		delete(p.pending, e.RequestID)
 		if u := p.urls[e.RequestID]; strings.Contains(u, p.base) && !e.Canceled && e.ErrorText != "net::ERR_ABORTED" {
 			p.problems = append(p.problems, u+": "+e.ErrorText)
 		}
@@ -129,7 +144,7 @@ func (p *page) check() {
 }
 
 // stepTimeout is how long one step may take.
-const stepTimeout = 45 * time.Second
+const stepTimeout = 15 * time.Second
 
 func (p *page) do(what string, actions ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()
@@ -142,8 +157,8 @@ func (p *page) do(what string, actions ...chromedp.Action[chromedp.Void]) {
 
 func (p *page) failed(what string, err error) {
 	p.t.Helper()
-	p.shot("failed")
-	text, _ := chromedp.Run(p.ctx, chromedp.Evaluate[string]("document.body.innerText"))
+	p.shot("failed-" + strings.ReplaceAll(p.t.Name(), "/", "-"))
+	text, _ := chromedp.Run(p.ctx, chromedp.Evaluate[string]("([...document.querySelectorAll('[role=dialog]')].at(-1) ?? document.body).innerText"))
 	p.t.Fatalf("%s: %v\nproblems: %v\nthe page says: %.1500s", what, err, p.problems, text)
 }
 
