@@ -172,7 +172,7 @@ func TestAccess(t *testing.T) {
 			t.Errorf("listed: %s", got)
 		}
 		for query, want := range map[string]int64{
-			"query=SOUP": 1, "query=day": 1, "query=nothing": 0, "tag=B_C": 1, "tag=bxc": 0, "tag=%C3%9Cber": 1, "view_option=created": 0, "view_option=shared": 1,
+			"query=SOUP": 1, "query=day": 1, "query=nothing": 0, "tag=B_C": 1, "tag=bxc": 0, "tag=%C3%BCBER": 1, "view_option=created": 0, "view_option=shared": 1,
 			"order_by=name&direction=asc": 1, "page=2": 1, "page=-1": 1,
 		} {
 			if got := total("alice", query); got != want {

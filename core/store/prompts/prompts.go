@@ -193,7 +193,7 @@ func (f *Filter) where(d store.Dialect) (string, []any) {
 		p := add("%" + f.Query + "%")
 		var any []string
 		for _, column := range []string{"p.name", "p.command", "p.content", "u.name", "u.email"} {
-			any = append(any, fmt.Sprintf(d.Pick("lower(%s) LIKE lower("+p+")", "%s ILIKE "+p), column))
+			any = append(any, d.Like(column, p))
 		}
 		terms = append(terms, "("+strings.Join(any, " OR ")+")")
 	}
@@ -219,7 +219,7 @@ func tagTerm(d store.Dialect, tag string, add func(any) string) string {
 	if d == store.Postgres {
 		return "EXISTS (SELECT 1 FROM json_array_elements_text(CASE json_typeof(p.tags) WHEN 'array' THEN p.tags ELSE '[]' END) t WHERE lower(t) = lower(" + add(tag) + "))"
 	}
-	return "EXISTS (SELECT 1 FROM json_each(p.tags) t WHERE t.value LIKE " + add(likeEscaper.Replace(tag)) + ` ESCAPE '\')`
+	return "EXISTS (SELECT 1 FROM json_each(p.tags) t WHERE " + d.ILike("t.value", add(likeEscaper.Replace(tag))) + ")"
 }
 
 var likeEscaper = strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`)
