@@ -323,7 +323,7 @@ func (d *desk) testTabs(t *testing.T) {
 	d.shows("Enable Code Execution", "false")
 	for _, tab := range []string{"Documents", "Audio", "Images", "Web Search", "Integrations", "Sub-agents", "Pipelines", "Analytics"} {
 		d.tab(tab)
-		d.eventually("it is loaded", `!top().querySelector('svg.spinner, .spinner_ajPY')`)
+		d.eventually("it is loaded", `!top().querySelector('.spinner_ajPY')`)
 	}
 	d.open("/admin/functions")
 	d.waitText("Functions")
