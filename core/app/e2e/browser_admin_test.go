@@ -66,6 +66,7 @@ func (d *desk) testUserList(t *testing.T) {
 	d.eventually("one is found by mail", fmt.Sprintf(`%s.join() === 'Crowd 24'`, userRows(nameColumn)))
 	d.press("Clear search")
 	d.eventually("all are back", fmt.Sprintf(`%s.length === 30`, userRows(nameColumn)))
+	d.shotStill("admin-users")
 }
 
 // testAddUsers adds people by the form and from a file.
@@ -267,7 +268,7 @@ func (d *desk) testGroup(t *testing.T) {
 	d.press("Permissions")
 	d.shows("Knowledge Access", "true")
 	d.shows("Prompts Access", "true")
-	d.shotStill("group-permissions")
+	d.shotStill("admin-group-permissions")
 	d.waitText("Those who say where to dig")
 	d.openGroups()
 	d.eventually("one group is counted", `document.querySelector('#groups').innerText.includes('1')`)

@@ -80,7 +80,7 @@ func (d *desk) testConnections(t *testing.T, other string) {
 
 	d.settings("admin:connections", "Connections")
 	d.showsBeside(url, "true")
-	d.shotStill("connections")
+	d.shotStill("admin-connections")
 	d.pressBeside(url, "Configure")
 	d.dialog("Edit Connection")
 	d.shows("API Base URL", url)

@@ -25,9 +25,10 @@ type desk struct {
 	token string
 }
 
-// newDesk starts a server and a browser; the administrator's account is made by the API.
+// newDesk starts a server and a browser; the administrator's account is made by the API. Desks work side by side.
 func newDesk(t *testing.T, vars ...string) *desk {
 	t.Helper()
+	t.Parallel()
 	base := browserBase(t, vars...)
 	d := &desk{page: openBrowser(t, base)}
 	d.token = d.post("/api/v1/auths/signup", `{"name": "Contract Admin", "email": "`+adminEmail+`", "password": "`+adminPass+`"}`)["token"].(string)
@@ -166,7 +167,20 @@ func (p *page) open(path string) {
 func (p *page) settings(tab, title string) {
 	p.t.Helper()
 	p.open("/?settings=" + tab)
-	p.until("the settings of "+tab, fmt.Sprintf(`[...document.querySelectorAll('[role=dialog] h2')].some(e => e.innerText.trim().startsWith(%q))`, title))
+	p.titled(title)
+}
+
+// tab opens another tab of the settings that are open; of two with a title, the administrator's.
+func (p *page) tab(title string) {
+	p.t.Helper()
+	p.eventually("open "+title, fmt.Sprintf(`(e => e && (e.click(), true))(all(top(), '[role=tab]').findLast(e => says(e, %q)))`, title))
+	p.titled(title)
+}
+
+// titled waits until a tab of the settings is loaded.
+func (p *page) titled(title string) {
+	p.t.Helper()
+	p.eventually("the settings "+title, fmt.Sprintf(`all(top(), 'h2').some(e => e.innerText.trim().startsWith(%q))`, title))
 	p.settle()
 }
 
@@ -175,7 +189,7 @@ func (p *page) settle() {
 	p.t.Helper()
 	quiet := 0
 	defer func() {
-		if quiet <= 4 {
+		if quiet <= 3 {
 			for id := range p.pending {
 				p.t.Log("without an answer: ", p.urls[id])
 			}
@@ -187,7 +201,7 @@ func (p *page) settle() {
 		if quiet++; len(p.pending) > 0 {
 			quiet = 0
 		}
-		return quiet > 4
+		return quiet > 3
 	})
 }
 
