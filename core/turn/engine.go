@@ -27,7 +27,7 @@ var errStopped = errors.New("stopped")
 // errUnavailable is the answer while the server stops.
 var errUnavailable = web.Fail(http.StatusServiceUnavailable, "The server is shutting down")
 
-// Deps are what an Engine works with. Folders, Tasks, Prompts, Toolbox, Builtins, Memories and Browsers may be nil.
+// Deps are what an Engine works with. Folders, Tasks, Prompts, Toolbox, Builtins, Memories, Images and Browsers may be nil.
 type Deps struct {
 	Models   models.Finder
 	Store    Store
@@ -37,6 +37,7 @@ type Deps struct {
 	Toolbox  Toolbox
 	Builtins Builtins
 	Memories Memories
+	Images   Images
 	Browsers Browsers
 	Realtime Realtime
 	Filters  filter.Set // may be nil

@@ -95,6 +95,7 @@ func (e *Engine) read(ctx context.Context, t *Turn, resp *llm.Response, a *answe
 		}
 		failedBefore := a.failed != nil
 		a.add(c)
+		e.storeTold(ctx, t, a)
 		if c.SelectedModelID != "" && savedChat(t.chatID) {
 			if err := e.Store.Update(ctx, t.chatID, t.messageID, jsondoc.Object("selectedModelId", jsondoc.Text(c.SelectedModelID)), false); err != nil {
 				return err
@@ -111,6 +112,18 @@ func (e *Engine) read(ctx context.Context, t *Turn, resp *llm.Response, a *answe
 		}
 	}
 	return context.Cause(ctx)
+}
+
+// storeTold stores what the provider has told of its answer, such as the pages it cites.
+func (e *Engine) storeTold(ctx context.Context, t *Turn, a *answer) {
+	for _, ev := range a.toStore() {
+		if !savedChat(t.chatID) {
+			continue
+		}
+		if err := e.Store.SaveEvent(ctx, t.chatID, t.messageID, ev.kind, ev.data); err != nil {
+			e.Log.WarnContext(ctx, "an event of an answer was not stored", "chat", t.chatID, "event", ev.kind, "error", err)
+		}
+	}
 }
 
 // saveProgress stores an answer as far as it has come.

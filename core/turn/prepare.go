@@ -25,8 +25,10 @@ var prepareSteps = []step{
 	{"tools", (*Engine).findTools},
 	{"approved calls", (*Engine).resumeCalls},
 	{"history", (*Engine).loadHistory},
+	{"compaction", (*Engine).compactHistory},
 	{"outputs", (*Engine).expandHistory},
 	{"caller's prompt", (*Engine).renderCallerPrompt},
+	{"images", (*Engine).inlineImages},
 	{"folder", (*Engine).applyFolder},
 	{"filters", (*Engine).inlet},
 	{"memories", (*Engine).addMemories},
@@ -168,7 +170,7 @@ func replayOf(stored jsondoc.Doc) []message {
 }
 
 func (e *Engine) expandHistory(_ context.Context, t *Turn) error {
-	t.messages = pairTools(expandOutputs(t.messages, t.reasoningFormat(), t.model.ID))
+	t.messages = pairTools(expandOutputs(t.messages, t.reasoningFormat(), t.model.ID, e.namesFiles(t)))
 	return nil
 }
 
