@@ -59,7 +59,7 @@ func (e *Engine) ask(ctx context.Context, t *Turn) (*llm.Response, error) {
 
 // send sends a request to the model's provider.
 func (e *Engine) send(ctx context.Context, t *Turn, form *jsondoc.Obj) (*llm.Response, error) {
-	target, err := e.Models.Target(ctx, t.caller, t.model)
+	target, err := e.target(ctx, t)
 	if err != nil {
 		return nil, err
 	}
