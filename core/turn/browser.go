@@ -16,7 +16,7 @@ import (
 )
 
 // errNoPage is the answer to a request for a model that only a page can reach, where there is no page to ask.
-var errNoPage = web.Fail(http.StatusBadRequest, "Direct connection requires an active WebSocket session; cannot generate completion in this context (e.g. background task).")
+var errNoPage = web.Fail(http.StatusBadRequest, ErrGone.Error())
 
 // pageModel is a model of a connection that a person has set up for themselves: their page asks it, since the server
 // may not reach it. item is what the page says of it.

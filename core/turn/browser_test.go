@@ -89,7 +89,7 @@ func TestPageModels(t *testing.T) {
 	}
 	t.Run("no page", func(t *testing.T) {
 		b := newBench(t, streamed(finished))
-		if _, err := b.run(`{"model":"mine","model_item":{"direct":true},"messages":[]}`); err == nil || !strings.Contains(err.Error(), "active WebSocket session") {
+		if _, err := b.run(`{"model":"mine","model_item":{"direct":true},"messages":[]}`); err == nil || !strings.Contains(err.Error(), "session disconnected") {
 			t.Error(err)
 		}
 	})

@@ -2,6 +2,7 @@ package turn
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/galleychat/galley/core/compact"
@@ -116,6 +117,10 @@ type summariser struct {
 // Complete implements compact.Completer.
 func (s summariser) Complete(ctx context.Context, body jsondoc.Doc) (jsondoc.Doc, error) {
 	res, err := s.e.Run(ctx, Request{Principal: s.t.p, Caller: s.caller(), Body: body})
+	var refused *llm.UpstreamError
+	if errors.As(err, &refused) && refused.Err == nil {
+		return jsondoc.Doc("{}"), nil // no text: the messages' beginnings stand in
+	}
 	if err != nil {
 		return nil, err
 	}
