@@ -1,11 +1,14 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -129,4 +132,30 @@ func read(r io.Reader, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	return data, err
+}
+
+// Keep implements turn.Images.
+func (i inlineImages) Keep(ctx context.Context, p *auth.Principal, data string) (address, id string, err error) {
+	head, body, _ := strings.Cut(strings.TrimPrefix(data, "data:"), ",")
+	kind, _, _ := strings.Cut(head, ";")
+	content, err := base64.StdEncoding.DecodeString(body)
+	if err != nil {
+		return "", "", err
+	}
+	hash, err := files.Digest(bytes.NewReader(content))
+	if err != nil {
+		return "", "", err
+	}
+	name := "generated-image.png"
+	if _, format, _ := strings.Cut(kind, "/"); format != "" {
+		name = "generated-image." + format
+	}
+	f := files.Upload{UserID: p.ID, Name: name, ContentType: kind, Size: int64(len(content)), Hash: hash}.File()
+	if err := i.a.Uploads.Keep(f, func(path string) error { return os.WriteFile(path, content, 0o644) }); err != nil {
+		return "", "", err
+	}
+	if err := i.a.Files.Insert(ctx, f); err != nil {
+		return "", "", errors.Join(err, i.a.Uploads.Remove(*f.Path))
+	}
+	return "/api/v1/files/" + f.ID + "/content", f.ID, nil
 }

@@ -2,6 +2,7 @@ package turn
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -122,6 +123,63 @@ type gallery struct{}
 
 func (gallery) Inline(_ context.Context, _ *auth.Principal, address string) (string, bool) {
 	return "data:image/png;base64,QUJD", address == "f1"
+}
+
+func (gallery) Keep(_ context.Context, _ *auth.Principal, data string) (address, id string, err error) {
+	if !strings.HasSuffix(data, "QUJD") {
+		return "", "", errors.New("no image")
+	}
+	return "/api/v1/files/f3/content", "f3", nil
+}
+
+func TestImagesOfAnswers(t *testing.T) {
+	image := func(url string) string { return `{"type":"image_url","image_url":{"url":"` + url + `"}}` }
+	b := newBench(t, streamed(delta(`{"content":"see"}`), delta(`{"images":[`+image("data:image/png;base64,QUJD")+","+image("data:image/png;base64,no")+","+image("http://x/y.png")+`]}`), finished))
+	b.Images = gallery{}
+	res, err := b.run(question)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"files":[{"type":"image","url":"/api/v1/files/f3/content"},{"type":"image","url":"http://x/y.png"}]}`
+	var shown string
+	for _, e := range b.rt.wait(t, "end", ended) {
+		if e.Text("data", "type") == "chat:message:files" {
+			shown = string(e.Get("data", "data"))
+		}
+	}
+	if m := b.store.message(res.Body.Text("chat_id"), "a1"); shown != want || string(m.Get("saved files")) != want {
+		t.Errorf("shown %s, stored %s", shown, m)
+	}
+}
+
+func TestVoice(t *testing.T) {
+	b := newBench(t, streamed(delta(`{"content":"fine"}`), finished))
+	run := func() jsondoc.Doc {
+		if _, err := b.run(strings.Replace(question, `"params"`, `"features":{"voice":true},"params"`, 1)); err != nil {
+			t.Fatal(err)
+		}
+		b.rt.wait(t, "end", ended)
+		return (<-b.asked).Get("messages", "0")
+	}
+	if m := run(); m.Text("role") != "system" || !strings.Contains(m.Text("content"), "voice call") {
+		t.Errorf("%s", m)
+	}
+	for changes, want := range map[string]string{"task.voice.prompt_template": "Speak up.", "task.voice.prompt.enable": ""} {
+		var v any = want
+		if want == "" {
+			v = false
+		}
+		if err := b.Settings.Set(context.Background(), config.Changes{changes: v}); err != nil {
+			t.Fatal(err)
+		}
+		m := run()
+		if off := !config.TaskVoicePromptEnable.Get(b.Settings.Snapshot()); off != (m.Text("role") == "user") || !off && m.Text("content") != "Speak up." {
+			t.Errorf("%s: %s", changes, m)
+		}
+		if err := b.Settings.Set(context.Background(), config.Changes{"task.voice.prompt.enable": true}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestImagesAndFiles(t *testing.T) {

@@ -96,6 +96,9 @@ func (e *Engine) read(ctx context.Context, t *Turn, resp *llm.Response, a *answe
 		failedBefore := a.failed != nil
 		a.add(c)
 		e.storeTold(ctx, t, a)
+		if c.Images != nil {
+			e.showImages(ctx, t, jsondoc.Doc(c.Images))
+		}
 		if c.SelectedModelID != "" && savedChat(t.chatID) {
 			if err := e.Store.Update(ctx, t.chatID, t.messageID, jsondoc.Object("selectedModelId", jsondoc.Text(c.SelectedModelID)), false); err != nil {
 				return err

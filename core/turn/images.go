@@ -2,6 +2,7 @@ package turn
 
 import (
 	"context"
+	"regexp"
 	"strings"
 
 	"github.com/galleychat/galley/core/jsondoc"
@@ -66,6 +67,60 @@ func (e *Engine) inlinePart(ctx context.Context, t *Turn, part jsondoc.Doc) json
 		image = image.Set(detail, "detail")
 	}
 	return jsondoc.Object("type", part.Get("type")).Set(image, "image_url")
+}
+
+// madeImage matches the beginning of an image that comes with the answer and not by its address.
+var madeImage = regexp.MustCompile(`^data:image/\w+;base64`)
+
+// showImages shows the images that a model has made, and keeps them with the answer. One that cannot be kept is left out.
+func (e *Engine) showImages(ctx context.Context, t *Turn, images jsondoc.Doc) {
+	var files []jsondoc.Doc
+	images.Items(func(_ int, image jsondoc.Doc) bool {
+		address := image.Text("image_url", "url")
+		if image.Text("type") != "image_url" || address == "" {
+			return true
+		}
+		if madeImage.MatchString(address) {
+			if address = e.keepImage(ctx, t, address); address == "" {
+				return true
+			}
+		}
+		files = append(files, jsondoc.Object("type", jsondoc.Doc(`"image"`)).Set(jsondoc.Text(address), "url"))
+		return true
+	})
+	if len(files) == 0 {
+		return
+	}
+	all := jsondoc.Array(files...)
+	if savedChat(t.chatID) {
+		err := e.Store.SaveEvent(ctx, t.chatID, t.messageID, "files", jsondoc.Object("files", all))
+		var m jsondoc.Doc
+		if err == nil {
+			m, err = e.Store.Message(ctx, t.chatID, t.messageID)
+		}
+		if err != nil {
+			e.Log.WarnContext(ctx, "images of an answer were not stored", "chat", t.chatID, "error", err)
+		}
+		if stored := m.Get("files"); stored.Truthy() {
+			all = stored
+		}
+	}
+	t.em.emit("chat:message:files", jsondoc.Object("files", all))
+}
+
+// keepImage stores an image as a file and gives its address, "" where that fails.
+func (e *Engine) keepImage(ctx context.Context, t *Turn, data string) string {
+	if e.Images == nil {
+		return ""
+	}
+	address, id, err := e.Images.Keep(ctx, t.p, data)
+	if err == nil && savedChat(t.chatID) {
+		err = e.Store.AddFiles(ctx, t.chatID, t.messageID, t.p.User, []string{id})
+	}
+	if err != nil {
+		e.Log.WarnContext(ctx, "an image of an answer was not kept", "chat", t.chatID, "error", err)
+	}
+	return address
 }
 
 // namesFiles says whether questions say which files they came with: the model can look at them by the server's own tools,

@@ -31,6 +31,7 @@ var prepareSteps = []step{
 	{"images", (*Engine).inlineImages},
 	{"folder", (*Engine).applyFolder},
 	{"filters", (*Engine).inlet},
+	{"voice", (*Engine).addVoice},
 	{"memories", (*Engine).addMemories},
 	{"offer of tools", (*Engine).offerTools},
 	{"trim", (*Engine).trim},
