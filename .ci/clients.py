@@ -99,8 +99,10 @@ class Asked(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def stream(self, kind, pieces, pause=0):
+    def stream(self, kind, pieces, pause=0, chunked=False):
         self.send_response(200)
+        if chunked:
+            self.send_header("Transfer-Encoding", "chunked")
         self.send_header("Content-Type", kind)
         self.send_header("Connection", "close")
         self.end_headers()
@@ -157,8 +159,8 @@ class Asked(BaseHTTPRequestHandler):
         if model == "own-endless":
             return self.stream("text/event-stream", (chunk({"content": "on "}) for _ in range(2000)), 0.02)
         if model == "own-cut":
-            self.stream("text/event-stream", [chunk({"content": "half"})])
-            return self.connection.close()
+            half = chunk({"content": "half"})
+            return self.stream("text/event-stream", ["%x\r\n%s\r\n" % (len(half), half)], chunked=True)  # whose end never comes
         pieces = [chunk({"role": "assistant", "content": ""})]
         if "reasoning_content" in message:
             pieces.append(chunk({"reasoning_content": message["reasoning_content"]}))

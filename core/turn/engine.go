@@ -133,6 +133,9 @@ func (e *Engine) direct(ctx context.Context, t *Turn) (Result, error) {
 		if sources != nil {
 			resp.Lead(jsontext.Value(sources))
 		}
+		if picked := t.picked(); picked != nil {
+			resp.Lead(jsontext.Value(picked))
+		}
 		return Result{Response: t.outgoing(ctx, resp)}, nil
 	}
 	// The chat keeps the answer, whether or not the program waits for it.
@@ -147,6 +150,14 @@ func (e *Engine) direct(ctx context.Context, t *Turn) (Result, error) {
 		body = body.Merge(sources)
 	}
 	return Result{Body: body.Or(jsondoc.Doc("null"))}, nil
+}
+
+// picked says which model an arena has picked, nil for other models.
+func (t *Turn) picked() jsondoc.Doc {
+	if t.selectedModelID == "" {
+		return nil
+	}
+	return jsondoc.Object("selected_model_id", jsondoc.Text(t.selectedModelID))
 }
 
 // launch starts a task for each model that is to answer, and returns without waiting for them.

@@ -22,10 +22,8 @@ func (e *Engine) answer(ctx context.Context, t *Turn, resp *llm.Response, tk *ta
 	if tk != nil {
 		e.running.setAnswer(tk, a)
 	}
-	if t.selectedModelID != "" {
-		if err := e.selected(ctx, t, jsondoc.Object("selected_model_id", jsondoc.Text(t.selectedModelID))); err != nil {
-			return nil, err
-		}
+	if err := e.tellPicked(ctx, t); err != nil {
+		return nil, err
 	}
 	if err := e.tellSources(ctx, t); err != nil {
 		return nil, err
@@ -140,9 +138,17 @@ func (e *Engine) saveProgress(ctx context.Context, t *Turn, a *answer) {
 	}
 }
 
-// selected notes which model an arena picked.
-func (e *Engine) selected(ctx context.Context, t *Turn, event jsondoc.Doc) error {
-	t.em.own("chat:completion", event)
+// tellPicked says which model an arena has picked.
+func (e *Engine) tellPicked(ctx context.Context, t *Turn) error {
+	picked := t.picked()
+	if picked == nil {
+		return nil
+	}
+	t.em.own("chat:completion", picked)
+	return e.keepPicked(ctx, t)
+}
+
+func (e *Engine) keepPicked(ctx context.Context, t *Turn) error {
 	if !savedChat(t.chatID) {
 		return nil
 	}
@@ -243,10 +249,11 @@ func (e *Engine) wholeAnswer(ctx context.Context, t *Turn, body jsondoc.Doc) (js
 	if failure := body.Get("error"); failure.Truthy() {
 		return body, e.wholeFailure(ctx, t, failure)
 	}
-	if t.selectedModelID != "" {
-		if err := e.selected(ctx, t, jsondoc.Object("selected_model_id", jsondoc.Text(t.selectedModelID))); err != nil {
+	if picked := t.picked(); picked != nil { // which the answer itself says
+		if err := e.keepPicked(ctx, t); err != nil {
 			return nil, err
 		}
+		body = body.Merge(picked)
 	}
 	msg := body.Get("choices", "0", "message")
 	text := msg.Text("content")
