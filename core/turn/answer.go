@@ -70,15 +70,23 @@ func (a *answer) output() []*item {
 
 // joinTexts makes one message item of two, the later one's parts behind the earlier one's; nil if either is no text.
 func joinTexts(last, first *item) *item {
-	if last.kind != "" || last.raw.Text("type") != "message" || first.kind != "message" || first.tagType != "" {
+	if last.kind != "" || last.raw.Text("type") != "message" {
 		return nil
 	}
 	if r := last.raw.Get("role"); r != nil && r.Text() != "assistant" {
 		return nil
 	}
+	parts := last.raw.Get("content").List()
+	if whole := first.whole(); first.kind == "" && whole.Text("type") == "message" {
+		all := jsondoc.Array(append(parts, whole.Get("content").List()...)...)
+		return &item{raw: last.raw.Merge(whole).Set(last.raw.Get("id"), "id").Set(all, "content"), status: first.status}
+	}
+	if first.kind != "message" || first.tagType != "" {
+		return nil
+	}
 	joined := *first
 	joined.id = last.raw.Text("id")
-	joined.lead = append(last.raw.Get("content").List(), first.lead...)
+	joined.lead = append(parts, first.lead...)
 	return &joined
 }
 

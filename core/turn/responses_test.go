@@ -104,3 +104,21 @@ func TestResponsesCalls(t *testing.T) {
 		t.Errorf("%s", again)
 	}
 }
+
+// TestResponsesContinue has an answer go on by the Responses API: its text goes behind what was there.
+func TestResponsesContinue(t *testing.T) {
+	more := strings.ReplaceAll(said, `"output_index":1`, `"output_index":0`) + completed
+	b := newBench(t, streamed(responded(more)...))
+	b.store.add("c1", "u1")
+	b.store.messages["c1"]["q1"] = jsondoc.Doc(`{"id":"q1","role":"user","content":"go"}`)
+	b.store.messages["c1"]["a1"] = jsondoc.Doc(`{"id":"a1","role":"assistant","parentId":"q1","content":"on ","done":true,"model":"m",
+	 "output":[{"type":"message","id":"msg_1","status":"completed","role":"assistant","content":[{"type":"output_text","text":"on "}]}]}`)
+	if _, err := b.run(`{"stream":true,"model":"m","session_id":"s","chat_id":"c1","id":"a1","assistant_message_id":"a1","messages":[]}`); err != nil {
+		t.Fatal(err)
+	}
+	b.rt.wait(t, "end", ended)
+	m := b.store.message("c1", "a1")
+	if m.Text("content") != "on Hello" || m.Get("output").Len() != 1 || m.Get("output", "0", "content").Len() != 2 || m.Text("output", "0", "id") != "msg_1" {
+		t.Errorf("%s", m)
+	}
+}
