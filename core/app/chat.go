@@ -3,7 +3,10 @@ package app
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/builtin"
@@ -94,7 +97,7 @@ func (a *App) openConversation() {
 	c.Presence = presence.New(a.Realtime, presence.Options{Chats: readers{a}, LastActive: lastActive{a.Users}})
 	c.Turns = turn.New(turn.Deps{
 		Models: c.Models, Store: a.turnStore(), Folders: projects{a}, Tasks: taskRunner{c.Tasks},
-		Prompts: c.Prompts, Toolbox: toolbox{a}, Builtins: a.builtins(), Memories: c.Memories, Browsers: browsers{a}, Realtime: a.Realtime, Filters: a.Filters, Events: a.Events, Settings: a.Settings, Env: a.Env, Log: a.Log, Started: a.TurnStarted,
+		Prompts: c.Prompts, Toolbox: toolbox{a}, Builtins: a.builtins(), Memories: c.Memories, Images: a.inlineImages(), Browsers: newBrowsers(a), Realtime: a.Realtime, Filters: a.Filters, Events: a.Events, Settings: a.Settings, Env: a.Env, Log: a.Log, Started: a.TurnStarted,
 	})
 	a.parts = append(a.parts, c.Presence, c.Turns)
 }
@@ -109,10 +112,49 @@ func (a *App) builtins() *builtin.Registry {
 }
 
 // browsers is the turn engine's way to ask people.
-type browsers struct{ a *App }
+type browsers struct {
+	a *App
+
+	mu        sync.Mutex
+	listening map[string]listener // by event
+}
+
+type listener struct {
+	userID string
+	f      func(jsondoc.Doc)
+}
+
+func newBrowsers(a *App) *browsers {
+	b := &browsers{a: a, listening: map[string]listener{}}
+	a.Realtime.OnAny(b.hear)
+	return b
+}
+
+// hear takes in an event that nobody else handles.
+func (b *browsers) hear(_ context.Context, s *realtime.Socket, event string, args []jsontext.Value) (any, error) {
+	b.mu.Lock()
+	l, ok := b.listening[event]
+	b.mu.Unlock()
+	if ok && len(args) > 0 && s.User().ID == l.userID {
+		l.f(jsondoc.Doc(args[0]))
+	}
+	return nil, nil
+}
+
+// Listen implements turn.Browsers.
+func (b *browsers) Listen(userID, event string, f func(jsondoc.Doc)) (stop func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.listening[event] = listener{userID, f}
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.listening, event)
+	}
+}
 
 // Ask implements turn.Browsers.
-func (b browsers) Ask(ctx context.Context, userID, sessionID string, payload jsondoc.Doc) (jsondoc.Doc, error) {
+func (b *browsers) Ask(ctx context.Context, userID, sessionID string, payload jsondoc.Doc) (jsondoc.Doc, error) {
 	socket := b.a.Realtime.SocketByID(sessionID)
 	if socket == nil || socket.User().ID != userID {
 		return nil, turn.ErrGone

@@ -27,14 +27,18 @@ type answer struct {
 	selected string // the model an arena picked
 	failed   jsondoc.Doc
 	calls    map[int]*item // tool calls by the provider's index
+	events   []told        // that are not stored yet
 
-	pending  []byte // text of deltas not yet sent
-	count    int
-	target   *item // of the pending deltas
-	sent     time.Time
-	began    time.Time   // when the first deltas were sent
-	timer    *time.Timer // sends what is pending; nil while nothing waits for it
-	lastSeen time.Time
+	pending []byte // text of deltas not yet sent
+	count   int
+	target  *item // of the pending deltas
+	// of events of the Responses API: what the pending deltas have in common, and the event that they become
+	targetKey   string
+	targetEvent jsondoc.Doc
+	sent        time.Time
+	began       time.Time   // when the first deltas were sent
+	timer       *time.Timer // sends what is pending; nil while nothing waits for it
+	lastSeen    time.Time
 }
 
 // pace is the least time between two events of deltas. A model that writes slower than that, as they do, has each of its
@@ -66,15 +70,23 @@ func (a *answer) output() []*item {
 
 // joinTexts makes one message item of two, the later one's parts behind the earlier one's; nil if either is no text.
 func joinTexts(last, first *item) *item {
-	if last.kind != "" || last.raw.Text("type") != "message" || first.kind != "message" || first.tagType != "" {
+	if last.kind != "" || last.raw.Text("type") != "message" {
 		return nil
 	}
 	if r := last.raw.Get("role"); r != nil && r.Text() != "assistant" {
 		return nil
 	}
+	parts := last.raw.Get("content").List()
+	if whole := first.whole(); first.kind == "" && whole.Text("type") == "message" {
+		all := jsondoc.Array(append(parts, whole.Get("content").List()...)...)
+		return &item{raw: last.raw.Merge(whole).Set(last.raw.Get("id"), "id").Set(all, "content"), status: first.status}
+	}
+	if first.kind != "message" || first.tagType != "" {
+		return nil
+	}
 	joined := *first
 	joined.id = last.raw.Text("id")
-	joined.lead = append(last.raw.Get("content").List(), first.lead...)
+	joined.lead = append(parts, first.lead...)
 	return &joined
 }
 
@@ -93,13 +105,20 @@ func (a *answer) add(c *llm.Chunk) {
 	defer a.mu.Unlock()
 	if c.Event != nil {
 		event := jsondoc.Doc(c.Event)
-		a.em.emit(event.Text("type"), event.Get("data"))
+		a.tell(event.Text("type"), event.Get("data"))
 	}
 	switch {
 	case c.SelectedModelID != "":
 		a.selected = c.SelectedModelID
 		a.flush()
 		a.em.own("chat:completion", jsondoc.Doc(c.Raw))
+		return
+	case c.IsResponses():
+		a.responses(jsondoc.Doc(c.Raw))
+		if !c.More || len(a.pending) > maxPending {
+			a.flushPaced()
+		}
+		a.showOthers(c.Type == "response.completed")
 		return
 	case c.Plain:
 		a.fail(jsondoc.Doc(c.Error))
@@ -182,10 +201,32 @@ func (a *answer) fail(e jsondoc.Doc) {
 	a.em.own("chat:completion", jsondoc.Object("error", e))
 }
 
+// told is an event about the answer that is to be stored with it.
+type told struct {
+	kind string
+	data jsondoc.Doc
+}
+
+// tell sends an event about the answer, and notes it for whoever stores it.
+func (a *answer) tell(kind string, data jsondoc.Doc) {
+	data = bytes.Clone(data)
+	a.em.emit(kind, data)
+	a.events = append(a.events, told{kind, data})
+}
+
+// toStore gives the events that are to be stored.
+func (a *answer) toStore() []told {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	events := a.events
+	a.events = nil
+	return events
+}
+
 // sources tells of web pages that a provider's own search cites.
 func (a *answer) sources(annotations jsondoc.Doc) {
 	annotations.Items(func(_ int, n jsondoc.Doc) bool {
-		c := n.Get("url_citation")
+		c := n.Get("url_citation").Or(n) // flat in the Responses API
 		u := c.Text("url")
 		if n.Text("type") != "url_citation" || u == "" {
 			return true
@@ -194,7 +235,7 @@ func (a *answer) sources(annotations jsondoc.Doc) {
 		if title == "" {
 			title = u
 		}
-		a.em.emit("source", jsondoc.Of(map[string]any{
+		a.tell("source", jsondoc.Of(map[string]any{
 			"source":   map[string]string{"name": title, "url": u},
 			"document": []string{title},
 			"metadata": []any{map[string]string{"source": u, "name": title}},
@@ -411,7 +452,8 @@ func (a *answer) flush() {
 	if it == nil {
 		return
 	}
-	a.target, a.count, a.sent = nil, 0, time.Now()
+	event := a.targetEvent
+	a.target, a.targetEvent, a.count, a.sent = nil, nil, 0, time.Now()
 	if a.began.IsZero() {
 		a.began = a.sent
 	}
@@ -422,9 +464,17 @@ func (a *answer) flush() {
 	case "function_call":
 		kind = "response.function_call_arguments.delta"
 	}
+	if event != nil {
+		kind = event.Text("type")
+	}
 	if a.continuing {
 		a.pending = a.pending[:0]
 		a.em.own("chat:completion", a.wholeWith(jsondoc.Text(kind)))
+		return
+	}
+	if event != nil {
+		a.em.own("response:completion", event.Set(jsondoc.Text(string(a.pending)), "delta"))
+		a.pending = a.pending[:0]
 		return
 	}
 	index := len(a.items) - 1
@@ -468,6 +518,7 @@ func (a *answer) close(status string) jsondoc.Doc {
 	out := a.output()
 	answered := map[string]bool{}
 	for _, it := range out {
+		it.settle()
 		if it.kind == "" && it.raw.Text("type") == "function_call_output" {
 			answered[it.raw.Text("call_id")] = true
 		}
@@ -487,12 +538,20 @@ func (a *answer) close(status string) jsondoc.Doc {
 
 func (a *answer) tidy() {
 	n := len(a.items)
-	if n == 0 || a.items[n-1].kind != "message" || a.continuing {
+	if n == 0 || a.continuing {
 		return
 	}
 	last := a.items[n-1]
-	last.text = bytes.TrimSpace(last.text)
-	if len(last.text) > 0 || len(last.lead) > 0 {
+	switch {
+	case last.kind == "" && last.raw.Text("type") == "message":
+		if !last.trim() {
+			return
+		}
+	case last.kind == "message":
+		if last.text = bytes.TrimSpace(last.text); len(last.text) > 0 || len(last.lead) > 0 {
+			return
+		}
+	default:
 		return
 	}
 	a.items = a.items[:n-1]

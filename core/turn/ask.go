@@ -18,6 +18,8 @@ type Browsers interface {
 	// Ask sends the event "events" to a session of a user and gives what its page acknowledges it with. It is ErrGone
 	// where the user has no such session, or it ends before.
 	Ask(ctx context.Context, userID, sessionID string, payload jsondoc.Doc) (jsondoc.Doc, error)
+	// Listen gives f what a user's pages send by the event of a name, in order, until stop is called. f must be quick.
+	Listen(userID, event string, f func(jsondoc.Doc)) (stop func())
 }
 
 // Why there is no answer of a page; the texts are what tools and models are told.

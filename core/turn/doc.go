@@ -11,6 +11,10 @@
 // and a later request goes on with those that were approved (resumeCalls). Models that cannot call tools have a model
 // asked in words which to call, and are given the results as sources (promptTools).
 //
+// A provider of the Responses API has its items kept as it makes them; those of chat completions become such items here.
+// A model of a connection that a person has set up in their own page is asked by that page ([Browsers]). Images are put into
+// requests in place of their addresses ([Images]), and of a long chat the older part is left out for a summary of it.
+//
 // Three kinds of caller share these steps: the frontend (a Socket.IO session and a chat: the call returns at once, the
 // answer comes as events), programs that name a chat (the answer is stored and returned), and programs that name none
 // (the provider's stream is passed on as it comes).

@@ -27,7 +27,7 @@ var errStopped = errors.New("stopped")
 // errUnavailable is the answer while the server stops.
 var errUnavailable = web.Fail(http.StatusServiceUnavailable, "The server is shutting down")
 
-// Deps are what an Engine works with. Folders, Tasks, Prompts, Toolbox, Builtins, Memories and Browsers may be nil.
+// Deps are what an Engine works with. Folders, Tasks, Prompts, Toolbox, Builtins, Memories, Images and Browsers may be nil.
 type Deps struct {
 	Models   models.Finder
 	Store    Store
@@ -37,6 +37,7 @@ type Deps struct {
 	Toolbox  Toolbox
 	Builtins Builtins
 	Memories Memories
+	Images   Images
 	Browsers Browsers
 	Realtime Realtime
 	Filters  filter.Set // may be nil
@@ -132,6 +133,9 @@ func (e *Engine) direct(ctx context.Context, t *Turn) (Result, error) {
 		if sources != nil {
 			resp.Lead(jsontext.Value(sources))
 		}
+		if picked := t.picked(); picked != nil {
+			resp.Lead(jsontext.Value(picked))
+		}
 		return Result{Response: t.outgoing(ctx, resp)}, nil
 	}
 	// The chat keeps the answer, whether or not the program waits for it.
@@ -146,6 +150,14 @@ func (e *Engine) direct(ctx context.Context, t *Turn) (Result, error) {
 		body = body.Merge(sources)
 	}
 	return Result{Body: body.Or(jsondoc.Doc("null"))}, nil
+}
+
+// picked says which model an arena has picked, nil for other models.
+func (t *Turn) picked() jsondoc.Doc {
+	if t.selectedModelID == "" {
+		return nil
+	}
+	return jsondoc.Object("selected_model_id", jsondoc.Text(t.selectedModelID))
 }
 
 // launch starts a task for each model that is to answer, and returns without waiting for them.

@@ -22,10 +22,8 @@ func (e *Engine) answer(ctx context.Context, t *Turn, resp *llm.Response, tk *ta
 	if tk != nil {
 		e.running.setAnswer(tk, a)
 	}
-	if t.selectedModelID != "" {
-		if err := e.selected(ctx, t, jsondoc.Object("selected_model_id", jsondoc.Text(t.selectedModelID))); err != nil {
-			return nil, err
-		}
+	if err := e.tellPicked(ctx, t); err != nil {
+		return nil, err
 	}
 	if err := e.tellSources(ctx, t); err != nil {
 		return nil, err
@@ -95,6 +93,10 @@ func (e *Engine) read(ctx context.Context, t *Turn, resp *llm.Response, a *answe
 		}
 		failedBefore := a.failed != nil
 		a.add(c)
+		e.storeTold(ctx, t, a)
+		if c.Images != nil {
+			e.showImages(ctx, t, jsondoc.Doc(c.Images))
+		}
 		if c.SelectedModelID != "" && savedChat(t.chatID) {
 			if err := e.Store.Update(ctx, t.chatID, t.messageID, jsondoc.Object("selectedModelId", jsondoc.Text(c.SelectedModelID)), false); err != nil {
 				return err
@@ -113,6 +115,18 @@ func (e *Engine) read(ctx context.Context, t *Turn, resp *llm.Response, a *answe
 	return context.Cause(ctx)
 }
 
+// storeTold stores what the provider has told of its answer, such as the pages it cites.
+func (e *Engine) storeTold(ctx context.Context, t *Turn, a *answer) {
+	for _, ev := range a.toStore() {
+		if !savedChat(t.chatID) {
+			continue
+		}
+		if err := e.Store.SaveEvent(ctx, t.chatID, t.messageID, ev.kind, ev.data); err != nil {
+			e.Log.WarnContext(ctx, "an event of an answer was not stored", "chat", t.chatID, "event", ev.kind, "error", err)
+		}
+	}
+}
+
 // saveProgress stores an answer as far as it has come.
 func (e *Engine) saveProgress(ctx context.Context, t *Turn, a *answer) {
 	if !savedChat(t.chatID) {
@@ -124,9 +138,17 @@ func (e *Engine) saveProgress(ctx context.Context, t *Turn, a *answer) {
 	}
 }
 
-// selected notes which model an arena picked.
-func (e *Engine) selected(ctx context.Context, t *Turn, event jsondoc.Doc) error {
-	t.em.own("chat:completion", event)
+// tellPicked says which model an arena has picked.
+func (e *Engine) tellPicked(ctx context.Context, t *Turn) error {
+	picked := t.picked()
+	if picked == nil {
+		return nil
+	}
+	t.em.own("chat:completion", picked)
+	return e.keepPicked(ctx, t)
+}
+
+func (e *Engine) keepPicked(ctx context.Context, t *Turn) error {
 	if !savedChat(t.chatID) {
 		return nil
 	}
@@ -227,10 +249,11 @@ func (e *Engine) wholeAnswer(ctx context.Context, t *Turn, body jsondoc.Doc) (js
 	if failure := body.Get("error"); failure.Truthy() {
 		return body, e.wholeFailure(ctx, t, failure)
 	}
-	if t.selectedModelID != "" {
-		if err := e.selected(ctx, t, jsondoc.Object("selected_model_id", jsondoc.Text(t.selectedModelID))); err != nil {
+	if picked := t.picked(); picked != nil { // which the answer itself says
+		if err := e.keepPicked(ctx, t); err != nil {
 			return nil, err
 		}
+		body = body.Merge(picked)
 	}
 	msg := body.Get("choices", "0", "message")
 	text := msg.Text("content")

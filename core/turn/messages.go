@@ -277,8 +277,9 @@ func (t *Turn) reasoningFormat() string {
 }
 
 // expandOutputs turns stored messages into what a provider reads: an assistant's output items become its text, tool
-// calls and tool results, and members that only concern the chat are dropped.
-func expandOutputs(ms []message, reasoning, modelID string) []message {
+// calls and tool results, and members that only concern the chat are dropped. With named, questions say which files they
+// came with.
+func expandOutputs(ms []message, reasoning, modelID string, named bool) []message {
 	var out []message
 	for _, m := range ms {
 		if m.Text("role") == "assistant" && m.Get("output").Truthy() {
@@ -292,6 +293,9 @@ func expandOutputs(ms []message, reasoning, modelID string) []message {
 			}
 		}
 		clean := m.Clone()
+		if named && m.Text("role") == "user" {
+			nameFiles(clean)
+		}
 		for _, name := range []string{"id", "output", "model", "contextSummary", "context_summary", "usage", "meta", "files"} {
 			clean.Pop(name)
 		}

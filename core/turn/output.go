@@ -14,7 +14,7 @@ import (
 
 // item is one entry of an answer's output, in the form of OpenAI's Responses API: text, reasoning or a tool call.
 type item struct {
-	kind   string // message, reasoning, function_call; "" for a stored item that is carried along
+	kind   string // message, reasoning, function_call; "" for one that is kept as it was stored or as the provider makes it
 	id     string
 	status string // in_progress, completed, incomplete
 	text   []byte
@@ -31,7 +31,8 @@ type item struct {
 	// of a tool call
 	callID, name string
 
-	raw jsondoc.Doc // of a carried item
+	raw  jsondoc.Doc // of a carried item, or one that a provider of the Responses API makes
+	grow *growth     // what is being added to raw
 
 	scan int // text before it holds no tag
 }
@@ -89,7 +90,7 @@ func seconds(b []byte, t time.Time) []byte {
 // appendJSON writes the item.
 func (i *item) appendJSON(b []byte) []byte {
 	if i.kind == "" {
-		return append(b, i.raw...)
+		return append(b, i.whole()...)
 	}
 	b = append(b, `{"type":"`...)
 	b = append(b, i.kind...)
@@ -194,7 +195,7 @@ func itemsText(items []*item) string {
 			b.Write(i.text)
 			s = b.String()
 		case i.kind == "":
-			s = chats.OutputText(jsondoc.Array(i.raw))
+			s = chats.OutputText(jsondoc.Array(i.whole()))
 		}
 		if strings.TrimSpace(s) != "" {
 			texts = append(texts, s)

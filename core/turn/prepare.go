@@ -25,10 +25,13 @@ var prepareSteps = []step{
 	{"tools", (*Engine).findTools},
 	{"approved calls", (*Engine).resumeCalls},
 	{"history", (*Engine).loadHistory},
+	{"compaction", (*Engine).compactHistory},
 	{"outputs", (*Engine).expandHistory},
 	{"caller's prompt", (*Engine).renderCallerPrompt},
+	{"images", (*Engine).inlineImages},
 	{"folder", (*Engine).applyFolder},
 	{"filters", (*Engine).inlet},
+	{"voice", (*Engine).addVoice},
 	{"memories", (*Engine).addMemories},
 	{"offer of tools", (*Engine).offerTools},
 	{"trim", (*Engine).trim},
@@ -57,7 +60,7 @@ func (e *Engine) ask(ctx context.Context, t *Turn) (*llm.Response, error) {
 
 // send sends a request to the model's provider.
 func (e *Engine) send(ctx context.Context, t *Turn, form *jsondoc.Obj) (*llm.Response, error) {
-	target, err := e.Models.Target(ctx, t.caller, t.model)
+	target, err := e.target(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +171,7 @@ func replayOf(stored jsondoc.Doc) []message {
 }
 
 func (e *Engine) expandHistory(_ context.Context, t *Turn) error {
-	t.messages = pairTools(expandOutputs(t.messages, t.reasoningFormat(), t.model.ID))
+	t.messages = pairTools(expandOutputs(t.messages, t.reasoningFormat(), t.model.ID, e.namesFiles(t)))
 	return nil
 }
 

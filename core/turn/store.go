@@ -99,6 +99,17 @@ type Prompts interface {
 	// Render fills in the variables of a prompt: the chat's and the user's own, those the client sent, and the date,
 	// name and so on of the caller.
 	Render(ctx context.Context, p *auth.Principal, prompt string, chatVariables, variables jsondoc.Doc) string
+	// Server fills in the server's own variables only: the date, the user's name and so on.
+	Server(ctx context.Context, u *users.User, template string) string
+}
+
+// Images fetches what images of messages show, and keeps those that models make.
+type Images interface {
+	// Keep stores an image that is given as a data URI as a file of the person's, and gives its address and id.
+	Keep(ctx context.Context, p *auth.Principal, data string) (address, id string, err error)
+	// Inline gives an image as a data URI: an upload by its address or id, which the person must be allowed to read, or
+	// one from the internet. False where it cannot be had.
+	Inline(ctx context.Context, p *auth.Principal, address string) (string, bool)
 }
 
 // Task names work that is given to a model besides the answer.

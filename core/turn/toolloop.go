@@ -61,6 +61,7 @@ func (e *Engine) runRound(ctx context.Context, t *Turn, a *answer, calls []*item
 func (e *Engine) askAgain(ctx context.Context, t *Turn, a *answer, history []message) error {
 	form := t.form.Clone()
 	form.Set("stream", jsondoc.Doc("true"))
+	e.inlineAll(ctx, t, history)
 	form.Set("messages", closeMessages(history))
 	resp, err := e.send(ctx, t, form)
 	if err != nil {
@@ -90,6 +91,12 @@ func (a *answer) endRound() []*item {
 	a.tidy()
 	var calls []*item
 	for i, it := range a.items {
+		it.settle()
+		if call := it.callOf(); call != nil { // which the provider has said is complete
+			a.items[i] = call
+			calls = append(calls, call)
+			continue
+		}
 		if it.kind != "function_call" {
 			continue
 		}

@@ -114,12 +114,17 @@ func (e *Engine) findTools(ctx context.Context, t *Turn) error {
 		}
 		t.tools = newToolset(found)
 	}
-	if e.Builtins == nil || t.ownTools || t.session == "" || t.legacyTools() || !Unless(t.model.Meta().Get("capabilities"), "builtin_tools") {
+	if e.Builtins == nil || !t.wantsBuiltins() {
 		return nil
 	}
 	own, err := e.Builtins.Tools(ctx, Offer{Principal: t.p, Model: t.model, Features: t.features, Saved: savedChat(t.chatID)})
 	t.tools = t.tools.with(own)
 	return err
+}
+
+// wantsBuiltins says whether the model is to have the server's own tools: pages only ask for them.
+func (t *Turn) wantsBuiltins() bool {
+	return !t.ownTools && t.session != "" && !t.legacyTools() && Unless(t.model.Meta().Get("capabilities"), "builtin_tools")
 }
 
 // legacyTools says that the model cannot call tools itself.

@@ -23,8 +23,9 @@ type Turn struct {
 
 	modelID string
 	model   *models.Model
-	form    *jsondoc.Obj // the request as it goes to the model, in the end
-	params  jsondoc.Doc  // of the request over those of the model
+	page    *models.Model // model, where the page of the session asks it; nil for those that the server asks
+	form    *jsondoc.Obj  // the request as it goes to the model, in the end
+	params  jsondoc.Doc   // of the request over those of the model
 
 	chatID          string
 	isNew           bool // the turn makes the chat
@@ -73,18 +74,21 @@ func (e *Engine) parse(ctx context.Context, r Request) (*Turn, error) {
 	f := t.form
 	item := f.Pop("model_item")
 	t.background = f.Pop("background_tasks")
-	if item.Get("direct").Truthy() {
-		return nil, web.Fail(http.StatusBadRequest, "Direct connections are not supported")
-	}
 	t.modelID = f.Text("model")
-	m, ok := e.Models.Find(ctx, r.Caller, t.modelID)
-	if !ok {
-		return nil, errNoModel
-	}
-	t.model = m
-	fallback, err := e.access(ctx, t)
-	if err != nil {
-		return nil, err
+	var fallback *models.Model
+	if item.Get("direct").Truthy() {
+		t.page = pageModel(t.modelID, item)
+		t.model = t.page
+	} else {
+		m, ok := e.Models.Find(ctx, r.Caller, t.modelID)
+		if !ok {
+			return nil, errNoModel
+		}
+		t.model = m
+		var err error
+		if fallback, err = e.access(ctx, t); err != nil {
+			return nil, err
+		}
 	}
 	if err := e.parseParams(t); err != nil {
 		return nil, err
