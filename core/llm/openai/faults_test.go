@@ -82,7 +82,7 @@ type again struct {
 	seen []string
 }
 
-func (a *again) Request(string, string) llm.Call { return silent{} }
+func (a *again) Request(context.Context, string, string) llm.Call { return silent{} }
 func (a *again) Circuit(string, bool)            {}
 func (a *again) Again(provider, how string) {
 	a.mu.Lock()
