@@ -104,6 +104,7 @@ func (d *desk) testPassword(t *testing.T) {
 	q.tolerate("/api/v1/auths/update/password", 400)
 	change(userPass, "contract-new-1", "contract-new-1")
 	q.do("has to sign in again", visible("input#email"))
+	q.tolerateAll("", 401) // what the page asked for when its session had just ended
 	r.sessionEnded()
 	q.signIn("pat@contract.test", "contract-new-1")
 }

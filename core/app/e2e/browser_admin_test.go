@@ -53,6 +53,7 @@ func (d *desk) testUserList(t *testing.T) {
 	d.eventually("three are left", fmt.Sprintf(`%s.join() === 'Crowd 29,Crowd 30,Crowd 31'`, userRows(nameColumn)))
 
 	d.press("Email")
+	d.eventually("the second page by mail", fmt.Sprintf(`%s.join() === 'crowd29@contract.test,crowd30@contract.test,crowd31@contract.test'`, userRows(emailColumn)))
 	d.eventually("turn back", `press(document.body, '1')`)
 	d.eventually("sorted by mail", fmt.Sprintf(`%s.slice(0, 3).join() === 'admin@contract.test,crowd00@contract.test,crowd01@contract.test'`, userRows(emailColumn)))
 	d.press("Email")
