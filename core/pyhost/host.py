@@ -647,6 +647,7 @@ def _op_load(request, call):
             functions = list(_functions(module.object))
             out["specs"] = [_spec(f) for f in functions]
             out["offered"] = {f.__name__: _offered(f) for f in functions}
+            out["takes"] = {f.__name__: [p for p in inspect.signature(f).parameters if p.startswith("__")] for f in functions}
     except BaseException:
         module.drop()
         raise

@@ -46,9 +46,10 @@ type Module struct {
 	Class      string // Tools; Pipe, Filter, Action or Event
 	Valves     bool   // it has a class of that name
 	UserValves bool
-	Specs      []jsondoc.Doc     // of a tool's functions: name, description, parameters
-	Offered    map[string]string // descriptions of the functions as models are given them
-	Manifest   jsondoc.Doc       // of its first lines, an object
+	Specs      []jsondoc.Doc       // of a tool's functions: name, description, parameters
+	Offered    map[string]string   // descriptions of the functions as models are given them
+	Takes      map[string][]string // which of the parameters __user__, __metadata__, … each function has
+	Manifest   jsondoc.Doc         // of its first lines, an object
 }
 
 // Error is what Python raised.
@@ -164,10 +165,14 @@ func (h *Host) load(ctx context.Context, c *child, s Source) (*Module, error) {
 	}
 	m := &Module{
 		Class: v.Text("class"), Valves: v.Bool("valves"), UserValves: v.Bool("user_valves"), Specs: v.Get("specs").List(),
-		Offered: map[string]string{}, Manifest: manifest,
+		Offered: map[string]string{}, Takes: map[string][]string{}, Manifest: manifest,
 	}
 	v.Get("offered").Each(func(name string, text jsondoc.Doc) bool {
 		m.Offered[name], _ = text.AsText()
+		return true
+	})
+	v.Get("takes").Each(func(name string, list jsondoc.Doc) bool {
+		m.Takes[name] = list.Texts()
 		return true
 	})
 	return m, nil
