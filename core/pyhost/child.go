@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -89,6 +90,11 @@ type hello struct{ python, pydantic string }
 func (h *Host) launch(ctx context.Context, python string, paths []string) (*child, hello, error) {
 	if err := os.MkdirAll(h.o.Dir, 0o755); err != nil {
 		return nil, hello{}, err
+	}
+	if left, err := filepath.Glob(filepath.Join(h.o.Dir, "source-*.py")); err == nil { // by a process that was killed
+		for _, f := range left {
+			_ = os.Remove(f)
+		}
 	}
 	env := os.Environ()
 	if len(paths) > 0 {

@@ -194,11 +194,11 @@ class Module:
         name = f"{self.kind}_{self.id}_{os.urandom(8).hex()}"
         module = types.ModuleType(name)
         sys.modules[name] = module  # decorators and type hints look there
-        file, path = tempfile.mkstemp(prefix="galley-", suffix=".py")
+        file, path = tempfile.mkstemp(prefix="source-", suffix=".py", dir=".")
         try:
             with os.fdopen(file, "w", encoding="utf-8", errors="surrogatepass") as f:
                 f.write(source)
-            module.__file__ = path
+            module.__file__ = os.path.abspath(path)
             # annotations stay texts, as where tools are written for
             code = compile(source, "<string>", "exec", flags=__future__.annotations.compiler_flag, dont_inherit=True)
             exec(code, module.__dict__)

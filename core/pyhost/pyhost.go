@@ -308,6 +308,13 @@ func (h *Host) Call(ctx context.Context, s Source, call Call) (Result, error) {
 	return r, nil
 }
 
+// Running says whether there is a process.
+func (h *Host) Running() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.child != nil
+}
+
 // Stop ends the process.
 func (h *Host) Stop(ctx context.Context) error {
 	h.mu.Lock()

@@ -1,55 +1,25 @@
-package pyhost
+package pyhost_test
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/galleychat/galley/core/jsondoc"
-	"github.com/galleychat/galley/core/python"
+	"github.com/galleychat/galley/core/pyhost"
+	"github.com/galleychat/galley/core/pyhost/pyhosttest"
 )
 
-// interpreter is a Python with pydantic; the test is skipped where there is none, but not in CI.
-func interpreter(t *testing.T) string {
-	t.Helper()
-	var tried error
-	for _, name := range []string{os.Getenv("GALLEY_PYTHON"), "python3"} {
-		path, err := python.Find(name)
-		if err == nil {
-			_, _, err = (python.Command{Args: []string{path, "-c", "import pydantic"}}).Run(t.Context(), nil)
-		}
-		if err == nil {
-			return path
-		}
-		tried = err
-	}
-	if os.Getenv("GALLEY_CI") != "" {
-		t.Fatal(tried)
-	}
-	t.Skip("no Python with pydantic: ", tried)
-	return ""
+func tool(text string) pyhost.Source {
+	return pyhost.Source{Kind: pyhost.KindTool, ID: "it", Text: text}
 }
-
-func newHost(t *testing.T, change func(*Options)) *Host {
-	t.Helper()
-	o := Options{Python: interpreter(t), Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
-	if change != nil {
-		change(&o)
-	}
-	h := New(o)
-	t.Cleanup(func() { _ = h.Stop(context.Background()) })
-	return h
-}
-
-func tool(text string) Source { return Source{Kind: KindTool, ID: "it", Text: text} }
 
 // in is a tool with functions.
-func in(functions string) Source {
+func in(functions string) pyhost.Source {
 	return tool("import asyncio, os, time\nfrom pydantic import BaseModel, Field\nclass Tools:\n" + indent(functions))
 }
 
@@ -62,7 +32,7 @@ func indent(s string) string {
 }
 
 func TestLoadErrors(t *testing.T) {
-	h := newHost(t, func(o *Options) { o.LoadTime = 2 * time.Second })
+	h := pyhosttest.New(t, func(o *pyhost.Options) { o.LoadTime = 2 * time.Second })
 	for name, c := range map[string]struct{ source, want string }{
 		"syntax":           {"nothing here", "invalid syntax (<string>, line 1)"},
 		"no class":         {"x = 1", "No Tools class found in the module"},
@@ -76,7 +46,7 @@ func TestLoadErrors(t *testing.T) {
 		"a null character": {"x = 1\x00", "null bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := h.Load(t.Context(), Source{Kind: KindTool, ID: "bad", Text: c.source})
+			_, err := h.Load(t.Context(), pyhost.Source{Kind: pyhost.KindTool, ID: "bad", Text: c.source})
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v, want %s", err, c.want)
 			}
@@ -88,7 +58,7 @@ func TestLoadErrors(t *testing.T) {
 }
 
 func TestCall(t *testing.T) {
-	h := newHost(t, nil)
+	h := pyhosttest.New(t, nil)
 	for name, c := range map[string]struct{ functions, arguments, extra, want string }{
 		"sync":         {"def f(self, a: int, b: int = 2): return a + b", `{"a":1}`, ``, `"3"`},
 		"async":        {"async def f(self, a): \n    await asyncio.sleep(0)\n    return {'a': a}", `{"a":[1]}`, ``, `{"a":[1]}`},
@@ -108,7 +78,7 @@ func TestCall(t *testing.T) {
 		"request":      {"def f(self, __request__): return str(__request__.headers.get('x'))", `{}`, ``, `"None"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, err := h.Call(t.Context(), in(c.functions), Call{Function: "f", Arguments: jsondoc.Doc(c.arguments), Extra: jsondoc.Doc(c.extra)})
+			r, err := h.Call(t.Context(), in(c.functions), pyhost.Call{Function: "f", Arguments: jsondoc.Doc(c.arguments), Extra: jsondoc.Doc(c.extra)})
 			got := string(r.Content)
 			if err != nil {
 				got = "error " + err.Error()
@@ -125,7 +95,7 @@ func TestCall(t *testing.T) {
 }
 
 func TestEvents(t *testing.T) {
-	h := newHost(t, nil)
+	h := pyhosttest.New(t, nil)
 	s := in(`
 async def f(self, __event_emitter__, __event_call__):
     for i in range(3):
@@ -135,7 +105,7 @@ def g(self, __event_emitter__):
     asyncio.run(__event_emitter__({"type": "message", "data": {}}))
     return "done"`)
 	var told []string
-	call := Call{
+	call := pyhost.Call{
 		Emit: func(e jsondoc.Doc) { told = append(told, e.Text("type")+e.Get("data").String()) },
 		Ask: func(_ context.Context, e jsondoc.Doc) (jsondoc.Doc, error) {
 			if e.Text("data", "title") != "Name?" {
@@ -160,7 +130,7 @@ def g(self, __event_emitter__):
 }
 
 func TestPages(t *testing.T) {
-	h := newHost(t, nil)
+	h := pyhosttest.New(t, nil)
 	s := tool(`
 from fastapi.responses import HTMLResponse
 class Tools:
@@ -169,7 +139,7 @@ class Tools:
     def text(self): return HTMLResponse(content="<p>")
 `)
 	for name, want := range map[string]string{"shown": `<p> 200 null`, "told": `<p> 404 {"a":1}`, "text": `- 0 "<p>"`} {
-		r, err := h.Call(t.Context(), s, Call{Function: name})
+		r, err := h.Call(t.Context(), s, pyhost.Call{Function: name})
 		page := "-"
 		if r.Page != nil {
 			page = *r.Page
@@ -181,7 +151,7 @@ class Tools:
 }
 
 func TestValves(t *testing.T) {
-	h := newHost(t, nil)
+	h := pyhosttest.New(t, nil)
 	s := in(`
 class Valves(BaseModel):
     unit: str = Field(default="apples", json_schema_extra={"input": {"type": "select", "options": "units"}})
@@ -200,10 +170,10 @@ def f(self, __user__): return [self.valves.unit, __user__["valves"].polite]`)
 	if v, err := h.Valves(ctx, s, false, jsondoc.Doc(`{"unit":"pears","limit":null,"x":1}`)); err != nil || strings.ReplaceAll(v.String(), " ", "") != `{"unit":"pears"}` {
 		t.Errorf("%s, %v", v, err)
 	}
-	if _, err := h.Valves(ctx, s, true, jsondoc.Doc(`{"polite":"perhaps"}`)); err == nil || errors.Is(err, ErrNoValves) {
+	if _, err := h.Valves(ctx, s, true, jsondoc.Doc(`{"polite":"perhaps"}`)); err == nil || errors.Is(err, pyhost.ErrNoValves) {
 		t.Error(err)
 	}
-	if _, err := h.Valves(ctx, tool("class Tools: pass"), true, jsondoc.Doc(`{}`)); !errors.Is(err, ErrNoValves) {
+	if _, err := h.Valves(ctx, tool("class Tools: pass"), true, jsondoc.Doc(`{}`)); !errors.Is(err, pyhost.ErrNoValves) {
 		t.Error(err)
 	}
 	if err := h.CheckValves(ctx, s, jsondoc.Doc(`{"limit":0}`)); err == nil || err.Error() != "limit: Input should be greater than or equal to 1" {
@@ -212,7 +182,7 @@ def f(self, __user__): return [self.valves.unit, __user__["valves"].polite]`)
 	if err := h.CheckValves(ctx, in("class Valves(BaseModel):\n    must: str"), jsondoc.Doc(`{}`)); err != nil {
 		t.Error(err)
 	}
-	r, err := h.Call(ctx, s, Call{Function: "f", Valves: jsondoc.Doc(`{"unit":"pears"}`), UserValves: jsondoc.Doc(`{"polite":true}`)})
+	r, err := h.Call(ctx, s, pyhost.Call{Function: "f", Valves: jsondoc.Doc(`{"unit":"pears"}`), UserValves: jsondoc.Doc(`{"polite":true}`)})
 	if err != nil || strings.ReplaceAll(string(r.Content), " ", "") != `["pears",true]` {
 		t.Errorf("%s, %v", r.Content, err)
 	}
@@ -220,7 +190,7 @@ def f(self, __user__): return [self.valves.unit, __user__["valves"].polite]`)
 
 // TestStop stops code that does not heed it, and uses the module again.
 func TestStop(t *testing.T) {
-	h := newHost(t, nil)
+	h := pyhosttest.New(t, nil)
 	s := in(`
 def spin(self):
     while True: pass
@@ -234,13 +204,13 @@ async def f(self): return "here"`)
 	for _, name := range []string{"spin", "aspin", "wait"} {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		start := time.Now()
-		_, err := h.Call(ctx, s, Call{Function: name})
+		_, err := h.Call(ctx, s, pyhost.Call{Function: name})
 		cancel()
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 5*time.Second {
 			t.Errorf("%s: %v after %v", name, err, time.Since(start))
 		}
 		ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
-		if r, err := h.Call(ctx, s, Call{Function: "f"}); err != nil || r.Content.Text() != "here" {
+		if r, err := h.Call(ctx, s, pyhost.Call{Function: "f"}); err != nil || r.Content.Text() != "here" {
 			t.Errorf("after %s: %s, %v", name, r.Content, err)
 		}
 		cancel()
@@ -248,18 +218,18 @@ async def f(self): return "here"`)
 	// another module is not held up by one that spins
 	spinning, stop := context.WithCancel(t.Context())
 	defer stop()
-	go func() { _, _ = h.Call(spinning, s, Call{Function: "aspin"}) }()
+	go func() { _, _ = h.Call(spinning, s, pyhost.Call{Function: "aspin"}) }()
 	other := s
 	other.ID = "other"
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if r, err := h.Call(ctx, other, Call{Function: "f"}); err != nil || r.Content.Text() != "here" {
+	if r, err := h.Call(ctx, other, pyhost.Call{Function: "f"}); err != nil || r.Content.Text() != "here" {
 		t.Errorf("%s, %v", r.Content, err)
 	}
 }
 
 func TestCrash(t *testing.T) {
-	h := newHost(t, nil)
+	h := pyhosttest.New(t, nil)
 	s := in(`
 def crash(self):
     print("last words")
@@ -271,7 +241,7 @@ def f(self): return "here"`)
 	begun := make(chan struct{})
 	failed := make(chan error, 1)
 	go func() {
-		_, err := h.Call(t.Context(), s, Call{Function: "wait", Emit: func(jsondoc.Doc) { close(begun) }})
+		_, err := h.Call(t.Context(), s, pyhost.Call{Function: "wait", Emit: func(jsondoc.Doc) { close(begun) }})
 		failed <- err
 	}()
 	select {
@@ -279,7 +249,7 @@ def f(self): return "here"`)
 	case err := <-failed:
 		t.Fatal(err)
 	}
-	_, err := h.Call(t.Context(), s, Call{Function: "crash"})
+	_, err := h.Call(t.Context(), s, pyhost.Call{Function: "crash"})
 	if err == nil || !strings.Contains(err.Error(), "the Python process ended (exited with code 7: last words)") {
 		t.Errorf("%v", err)
 	}
@@ -287,45 +257,42 @@ def f(self): return "here"`)
 		t.Errorf("the other call: %v", err)
 	}
 	for range 2 {
-		if r, err := h.Call(t.Context(), s, Call{Function: "f"}); err != nil || r.Content.Text() != "here" {
+		if r, err := h.Call(t.Context(), s, pyhost.Call{Function: "f"}); err != nil || r.Content.Text() != "here" {
 			t.Errorf("after the crash: %s, %v", r.Content, err)
 		}
-		_, _ = h.Call(t.Context(), s, Call{Function: "crash"})
+		_, _ = h.Call(t.Context(), s, pyhost.Call{Function: "crash"})
 	}
 }
 
 func TestState(t *testing.T) {
-	h := newHost(t, nil)
+	h := pyhosttest.New(t, nil)
 	s := in("def __init__(self): self.n = 0\ndef f(self):\n    self.n += 1\n    return self.n")
 	for _, want := range []string{"1", "2"} {
-		if r, err := h.Call(t.Context(), s, Call{Function: "f"}); err != nil || r.Content.Text() != want {
+		if r, err := h.Call(t.Context(), s, pyhost.Call{Function: "f"}); err != nil || r.Content.Text() != want {
 			t.Errorf("%s, %v; want %s", r.Content, err, want)
 		}
 	}
 	for i := range 4 { // other versions
 		v := s
 		v.Text += fmt.Sprintf("# %d", i)
-		if r, err := h.Call(t.Context(), v, Call{Function: "f"}); err != nil || r.Content.Text() != "1" {
+		if r, err := h.Call(t.Context(), v, pyhost.Call{Function: "f"}); err != nil || r.Content.Text() != "1" {
 			t.Errorf("%s, %v", r.Content, err)
 		}
 	}
-	if r, err := h.Call(t.Context(), s, Call{Function: "f"}); err != nil || r.Content.Text() != "1" { // was forgotten
+	if r, err := h.Call(t.Context(), s, pyhost.Call{Function: "f"}); err != nil || r.Content.Text() != "1" { // was forgotten
 		t.Errorf("%s, %v", r.Content, err)
 	}
 }
 
 func TestIdle(t *testing.T) {
-	h := newHost(t, func(o *Options) { o.Idle = 50 * time.Millisecond })
+	h := pyhosttest.New(t, func(o *pyhost.Options) { o.Idle = 50 * time.Millisecond })
 	s := in("def f(self): return os.getpid()")
-	first, err := h.Call(t.Context(), s, Call{Function: "f"})
+	first, err := h.Call(t.Context(), s, pyhost.Call{Function: "f"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for end := time.Now().Add(20 * time.Second); ; {
-		h.mu.Lock()
-		gone := h.child == nil
-		h.mu.Unlock()
-		if gone {
+		if !h.Running() {
 			break
 		}
 		if time.Now().After(end) {
@@ -333,19 +300,19 @@ func TestIdle(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	if r, err := h.Call(t.Context(), s, Call{Function: "f"}); err != nil || r.Content.Text() == first.Content.Text() {
+	if r, err := h.Call(t.Context(), s, pyhost.Call{Function: "f"}); err != nil || r.Content.Text() == first.Content.Text() {
 		t.Errorf("%s, %v", r.Content, err)
 	}
 }
 
 func TestUnavailable(t *testing.T) {
-	h := New(Options{Python: "/nothing/such", Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
-	if _, err := h.Load(t.Context(), tool("")); err == nil || !errors.As(err, new(*UnavailableError)) || !strings.Contains(err.Error(), "GALLEY_PYTHON") {
+	h := pyhost.New(pyhost.Options{Python: "/nothing/such", Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
+	if _, err := h.Load(t.Context(), tool("")); err == nil || !errors.As(err, new(*pyhost.UnavailableError)) || !strings.Contains(err.Error(), "GALLEY_PYTHON") {
 		t.Error(err)
 	}
-	h = newHost(t, nil)
+	h = pyhosttest.New(t, nil)
 	_ = h.Stop(t.Context())
-	if _, err := h.Load(t.Context(), tool("")); !errors.As(err, new(*UnavailableError)) {
+	if _, err := h.Load(t.Context(), tool("")); !errors.As(err, new(*pyhost.UnavailableError)) {
 		t.Error(err)
 	}
 }
@@ -358,16 +325,16 @@ func TestFrontmatter(t *testing.T) {
 		"  \"\"\" \r\ntitle: a\r\ntitle: b":                                               `{"title":"b"}`,
 		"":                                                                                `{}`,
 	} {
-		if got := strings.ReplaceAll(Frontmatter(source).String(), `": "`, `":"`); strings.ReplaceAll(got, `", "`, `","`) != want {
+		if got := strings.ReplaceAll(pyhost.Frontmatter(source).String(), `": "`, `":"`); strings.ReplaceAll(got, `", "`, `","`) != want {
 			t.Errorf("%q: %s, want %s", source, got, want)
 		}
 	}
 	for id, want := range map[string]bool{"a1": true, "_": true, "ü": true, "1a": false, "a-b": false, "": false, "a b": false, "名": true} {
-		if IsIdentifier(id) != want {
+		if pyhost.IsIdentifier(id) != want {
 			t.Errorf("%q: %v", id, !want)
 		}
 	}
-	if got := Current("from utils.x import y\nfrom config import z"); got != "from open_webui.utils.x import y\nfrom open_webui.config import z" {
+	if got := pyhost.Current("from utils.x import y\nfrom config import z"); got != "from open_webui.utils.x import y\nfrom open_webui.config import z" {
 		t.Error(got)
 	}
 }

@@ -102,6 +102,9 @@ func (s *Service) Tools(ctx context.Context, p *auth.Principal, ids []string) ([
 		b := binding{s: s, t: t, user: user, valves: s.Valves(ctx, t), userValves: s.UserValves(ctx, user, id)}
 		for _, spec := range t.Specs {
 			name := spec.Text("name")
+			if !pyhost.IsIdentifier(name) { // a lambda's
+				continue
+			}
 			tool := turn.Tool{Set: id, Name: name, Description: spec.Text("description"), Parameters: parameters(spec), Call: b.call}
 			if m != nil {
 				offered, ok := m.Offered[name]
