@@ -211,6 +211,15 @@ func (t *Turn) metadata(files, model jsondoc.Doc) jsondoc.Doc {
 	b.Raw("user_message", t.userMessage)
 	b.Raw("user_message_id", text(t.userMessageID))
 	b.Raw("assistant_message_id", text(t.assistantID))
+	b.Raw("regeneration_message_id", text(t.regenerationID))
+	b.Raw("model_id", text(t.modelID))
+	for _, name := range []string{"automation_id", "terminal_id", "tool_servers"} {
+		b.Raw(name, t.asked.Get(name))
+	}
+	b.Raw("skill_ids", t.asked.Get("skill_ids").Or(jsondoc.Doc("[]")))
+	b.Raw("sources", jsondoc.Array(t.sources...))
+	b.Add("direct", false)
+	b.Add("internal", false)
 	b.Add("filter_ids", append([]string{}, t.filterIDs...))
 	b.Add("tool_ids", append([]string{}, t.toolIDs...))
 	b.Raw("files", files)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -53,6 +54,9 @@ func (u *httpURL) DecodeField(raw jsondoc.Doc, loc web.Loc) web.Problems {
 		return bad("invalid international domain name")
 	case parsed.Hostname() == "":
 		return bad("empty host")
+	}
+	if _, err := strconv.ParseUint(parsed.Port(), 10, 16); err != nil && parsed.Port() != "" {
+		return bad("invalid port number")
 	}
 	parsed.Host = strings.ToLower(parsed.Host)
 	if parsed.Path == "" {
