@@ -7,7 +7,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -37,7 +36,7 @@ type child struct {
 	host    *Host
 	process *process.Process
 	log     *process.Log
-	in      io.WriteCloser
+	in      *os.File
 	stopped atomic.Bool // it ends because Galley wants it to
 
 	writing sync.Mutex
@@ -123,6 +122,7 @@ func (h *Host) launch(ctx context.Context, python string, paths []string) (*chil
 	}()
 	hi := make(chan hello, 1)
 	go c.read(hi, logged)
+	go c.watch()
 	late := time.NewTimer(startTime)
 	defer late.Stop()
 	select {
@@ -261,8 +261,42 @@ func (c *child) write(d jsondoc.Doc) error {
 	line := append(bytes.ReplaceAll(d, []byte("\n"), []byte(" ")), '\n') // only between values: texts have them escaped
 	c.writing.Lock()
 	defer c.writing.Unlock()
+	_ = c.in.SetWriteDeadline(time.Now().Add(c.host.o.Hang))
 	_, err := c.in.Write(line)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		go c.hangs()
+	}
 	return err
+}
+
+// hangs ends a process that does not answer.
+func (c *child) hangs() {
+	c.host.o.Log.Error("the Python process does not answer and is ended", "after", c.host.o.Hang)
+	_ = c.process.Kill(context.Background())
+}
+
+// watch asks a process that has something to do whether it is there: code may hold up the whole of it, where it calls
+// into a library that does not let others run.
+func (c *child) watch() {
+	for {
+		select {
+		case <-c.process.Done():
+			return
+		case <-time.After(c.host.o.Hang / 4):
+		}
+		if _, quiet := c.quiet(); quiet {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), c.host.o.Hang)
+		var ping jsondoc.Builder
+		ping.Raw("op", jsondoc.Doc(`"ping"`))
+		_, err := c.do(ctx, &ping, nil)
+		cancel()
+		if errors.Is(err, context.DeadlineExceeded) {
+			c.hangs()
+			return
+		}
+	}
 }
 
 // do sends a request and waits for its answer. Events of the call go to events.

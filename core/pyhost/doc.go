@@ -13,6 +13,7 @@
 //	{"id": 2, "op": "call", "kind": …, "module": …, "hash": …, "function": "add", "arguments": {…}, "extra": {…}, …}
 //	{"id": 3, "op": "schema" | "valves" | "check", …}
 //	{"op": "stop", "call": 2}
+//	{"id": 4, "op": "ping"}
 //
 // and gets {"id": 1, "value": …} or {"id": 1, "error": {"kind": …, "text": …}}. While it is called, code sends events and
 // asks questions, which Galley answers:

@@ -703,6 +703,8 @@ def main():
         message = json.loads(line)
         if "answer" in message:
             _answer(message)
+        elif message["op"] == "ping":
+            _send({"id": message["id"], "value": None})
         elif message["op"] == "stop":
             with _calls_lock:
                 call = _calls.get(message["call"])

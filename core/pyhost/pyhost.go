@@ -25,6 +25,7 @@ type Options struct {
 	Log                  *slog.Logger
 	Idle                 time.Duration // without a request, after which the process ends; 0 for 30 minutes
 	LoadTime             time.Duration // that a source may take to load, 0 for a minute
+	Hang                 time.Duration // for which the process may not answer, before it is ended; 0 for a minute
 }
 
 // Kinds of modules.
@@ -105,6 +106,9 @@ func New(o Options) *Host {
 	}
 	if o.LoadTime == 0 {
 		o.LoadTime = time.Minute
+	}
+	if o.Hang == 0 {
+		o.Hang = time.Minute
 	}
 	return &Host{
 		o: o, loads: map[string]*loading{}, known: map[string]*Module{},

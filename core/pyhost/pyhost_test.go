@@ -264,6 +264,22 @@ def f(self): return "here"`)
 	}
 }
 
+// TestHang has code hold up the whole process, by a call into a library that keeps Python's lock.
+func TestHang(t *testing.T) {
+	h := pyhosttest.New(t, func(o *pyhost.Options) { o.Hang = time.Second })
+	s := in(`
+def hang(self):
+    import ctypes
+    ctypes.PyDLL(None).sleep(1000)
+def f(self): return "here"`)
+	if _, err := h.Call(t.Context(), s, pyhost.Call{Function: "hang"}); err == nil || !strings.Contains(err.Error(), "the Python process ended") {
+		t.Errorf("%v", err)
+	}
+	if r, err := h.Call(t.Context(), s, pyhost.Call{Function: "f"}); err != nil || r.Content.Text() != "here" {
+		t.Errorf("%s, %v", r.Content, err)
+	}
+}
+
 func TestState(t *testing.T) {
 	h := pyhosttest.New(t, nil)
 	s := in("def __init__(self): self.n = 0\ndef f(self):\n    self.n += 1\n    return self.n")
