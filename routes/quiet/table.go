@@ -24,7 +24,6 @@ var (
 	missing1   = refuse(http.StatusUnauthorized, web.TextNotFound) // functions
 	off        = refuse(http.StatusForbidden, web.TextUnauthorized)
 	denied     = refuse(http.StatusUnauthorized, web.TextUnauthorized)
-	barred     = refuse(http.StatusForbidden, web.TextProhibited)
 	noEvent    = refuse(http.StatusNotFound, "Event not found")
 	noApps     = refuse(http.StatusNotFound, "Apps are disabled")
 	noChan     = refuse(http.StatusForbidden, "Channels is disabled")
