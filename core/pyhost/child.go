@@ -130,7 +130,7 @@ func (h *Host) launch(ctx context.Context, python string, paths []string) (*chil
 		if ok {
 			return c, said, nil
 		}
-		return nil, hello{}, c.ended
+		return nil, hello{}, c.dead()
 	case <-late.C:
 		err = fmt.Errorf("%s did not start within %v", python, startTime)
 	case <-ctx.Done():
