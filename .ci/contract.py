@@ -72,6 +72,7 @@ class Shard:
             "OPENAI_API_BASE_URL": upstream + "/v1", "OPENAI_API_KEY": "sk-test", "OLLAMA_BASE_URL": upstream,
             "RAG_EMBEDDING_ENGINE": "openai", "RAG_OPENAI_API_BASE_URL": upstream + "/v1", "RAG_OPENAI_API_KEY": "sk-test",
             "ENABLE_OLLAMA_API": "true", "ENABLE_VERSION_UPDATE_CHECK": "false",
+            "GALLEY_PYTHON": os.environ.get("GALLEY_PYTHON", sys.executable),
         }
         base = "http://127.0.0.1:%d" % port
         self.galley = self.spawn("galley", [self.args.galley, "serve"], env)

@@ -18,6 +18,9 @@
 //	                      part that /openai and /ollama share; llm/anthropic translates Messages requests
 //	core/store            the database: pools, dialects, transactions, schema; store/<aggregate> has the SQL of each. Galley's
 //	                      own tables (galley_*, of plugins) stand beside the reference's
+//	core/pytools, pyhost, python
+//	                      tools that are Python source edited in the web interface: who may use them, the process in which
+//	                      their code runs, and packages that pip puts into the data folder
 //	core/filter           filters over what models are asked and what they answer; plugins are such
 //	core/plugin           programs beside this one that add endpoints, models, filters and tools; sdk is how they are made
 //	core/plugin/cli, dev  what "galley plugin" does with plugins, and with one that is being written
@@ -34,6 +37,7 @@
 //	core/audit            the log of who asked for what
 //	core/redis            what several processes share: revoked tokens, counts of rate limits
 //	core/jupyter          runs code on a Jupyter server
+//	core/textdiff         versions of a text compared as Python's difflib does
 //	core/config           settings: of the process (environment) and live ones (the table config)
 //	core/obs, frontend, fernet
 //

@@ -16,6 +16,7 @@ import (
 	"github.com/galleychat/galley/core/memory"
 	"github.com/galleychat/galley/core/models"
 	"github.com/galleychat/galley/core/prompt"
+	"github.com/galleychat/galley/core/pytools"
 	"github.com/galleychat/galley/core/realtime"
 	"github.com/galleychat/galley/core/realtime/presence"
 	"github.com/galleychat/galley/core/store"
@@ -47,6 +48,7 @@ type conversation struct {
 	Embedder    embed.Embedder
 	Vectors     vector.Store
 	Memories    *memory.Service
+	PythonTools *pytools.Service
 }
 
 func (a *App) turnStore() turn.ChatStore {
@@ -95,11 +97,12 @@ func (a *App) openConversation() {
 	c.Prompts = &prompt.Renderer{GroupNames: a.groupNames}
 	c.Tasks = &tasks.Runner{Models: c.Models, Settings: a.Settings, Prompts: c.Prompts, Filters: a.Filters}
 	c.Presence = presence.New(a.Realtime, presence.Options{Chats: readers{a}, LastActive: lastActive{a.Users}})
+	a.openPython()
 	c.Turns = turn.New(turn.Deps{
 		Models: c.Models, Store: a.turnStore(), Folders: projects{a}, Tasks: taskRunner{c.Tasks},
-		Prompts: c.Prompts, Toolbox: toolbox{a}, Builtins: a.builtins(), Memories: c.Memories, Images: a.inlineImages(), Browsers: newBrowsers(a), Realtime: a.Realtime, Filters: a.Filters, Events: a.Events, Settings: a.Settings, Env: a.Env, Log: a.Log, Started: a.TurnStarted,
+		Prompts: c.Prompts, Toolbox: a.toolbox(), Builtins: a.builtins(), Memories: c.Memories, Images: a.inlineImages(), Browsers: newBrowsers(a), Realtime: a.Realtime, Filters: a.Filters, Events: a.Events, Settings: a.Settings, Env: a.Env, Log: a.Log, Started: a.TurnStarted,
 	})
-	a.parts = append(a.parts, c.Presence, c.Turns)
+	a.parts = append(a.parts, c.PythonTools.Host, c.Presence, c.Turns)
 }
 
 // builtins are the server's own tools for models. Parts that have some add their group here.

@@ -65,11 +65,11 @@ func (r pluginRouter) SetDynamic(owner string, routes []web.DynamicRoute) error 
 // RemoveDynamic implements plugin.Router.
 func (r pluginRouter) RemoveDynamic(owner string) { r.a.Router.RemoveDynamic(owner) }
 
-// toolbox is the turn engine's view of the tools that there are.
-type toolbox struct{ a *App }
+// pluginTools are the tools of plugins, for chats and for the tools menu.
+type pluginTools struct{ a *App }
 
 // Tools implements turn.Toolbox.
-func (b toolbox) Tools(_ context.Context, _ *auth.Principal, ids []string) ([]turn.Tool, error) {
+func (b pluginTools) Tools(_ context.Context, _ *auth.Principal, ids []string) ([]turn.Tool, error) {
 	if b.a.Plugins == nil || !slices.ContainsFunc(ids, func(id string) bool { return strings.HasPrefix(id, plugin.ToolsetID("")) }) {
 		return nil, nil
 	}
@@ -99,9 +99,6 @@ func callTool(t plugin.Tool) func(context.Context, turn.ToolCall) (turn.ToolResu
 		return turn.ToolResult{Content: r.Content}, err
 	}
 }
-
-// pluginTools lists the tools of plugins for the tools menu.
-type pluginTools struct{ a *App }
 
 // List implements tools.ToolSource.
 func (p pluginTools) List(context.Context, *auth.Principal) ([]tools.ToolSet, error) {

@@ -101,6 +101,7 @@ type Env struct {
 	Tools                 bool // ENABLE_TOOLS
 	Functions             bool // ENABLE_FUNCTIONS
 	ToolServers           bool // ENABLE_TOOL_SERVERS
+	PipRequirements       bool // ENABLE_PIP_INSTALL_FRONTMATTER_REQUIREMENTS: install what tools and functions ask for
 	LocalWebFetch         bool // ENABLE_LOCAL_WEB_FETCH or ENABLE_RAG_LOCAL_WEB_FETCH: fetch private addresses
 
 	// SignOutRevokes is GALLEY_SIGNOUT_REVOKES, whether signing out ends the session at the server, and not only in the
@@ -108,6 +109,10 @@ type Env struct {
 	// whose browser sends its cookie; a program that sends a bearer token alone keeps it. True always ends it. False is
 	// the reference's way: never without Redis.
 	SignOutRevokes *bool
+
+	Python     string   // GALLEY_PYTHON: the interpreter for tools and functions; "" means python3 of PATH
+	PipOptions []string // PIP_OPTIONS: options of pip before packages
+	PipIndex   []string // PIP_PACKAGE_INDEX_OPTIONS: options of pip behind packages
 
 	WebFetchFilter []string // WEB_FETCH_FILTER_LIST: hosts and networks ("!" refuses), besides the built-in ones
 	IframeCSP      string   // IFRAME_CSP

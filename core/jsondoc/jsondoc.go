@@ -25,6 +25,15 @@ func Options() jsontext.Options { return options }
 // IsNull says whether the document is absent or null.
 func (d Doc) IsNull() bool { return len(d) == 0 || string(bytes.TrimSpace(d)) == "null" }
 
+// Same says whether two documents mean the same: order of members and spelling of numbers do not count.
+func Same(a, b Doc) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	ca, cb := jsontext.Value(bytes.Clone(a)), jsontext.Value(bytes.Clone(b))
+	return ca.Canonicalize(options) == nil && cb.Canonicalize(options) == nil && bytes.Equal(ca, cb)
+}
+
 // Or gives the document, or other where it is null.
 func (d Doc) Or(other Doc) Doc {
 	if d.IsNull() {

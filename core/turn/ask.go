@@ -40,15 +40,12 @@ func (e *Engine) askBrowser(ctx context.Context, t *Turn, kind string, data json
 	if e.Browsers == nil || t.session == "" || t.chatID == "" || t.messageID == "" {
 		return nil, ErrGone
 	}
-	limit := answerTime
-	if ms, ok := data.Int("timeout_ms"); ok {
-		limit = min(max(time.Duration(ms)*time.Millisecond, minAnswerTime), maxAnswerTime)
+	asking := ctx
+	if limit := askTime(kind, data, e.Env.WebSocket.CallTimeout); limit > 0 {
+		var cancel context.CancelFunc
+		asking, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
 	}
-	if most := e.Env.WebSocket.CallTimeout; most > 0 {
-		limit = min(limit, most)
-	}
-	asking, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
 	id := jsondoc.Text(store.NewID())
 	payload := payload(t.em.head, kind, data.Or(jsondoc.Doc("{}")).Set(id, "interaction_id"))
 	answer, err := e.Browsers.Ask(asking, t.p.ID, t.session, payload)
@@ -60,6 +57,23 @@ func (e *Engine) askBrowser(ctx context.Context, t *Turn, kind string, data json
 		return nil, errNoAnswer
 	}
 	return answer, err
+}
+
+// askTime is how long an answer may take; 0 is for ever. What tools ask by themselves is bound by the operator alone.
+func askTime(kind string, data jsondoc.Doc, most time.Duration) time.Duration {
+	switch {
+	case kind == "request:user_input", kind == "request:elicitation", kind == "confirmation" && data.Get("tool_call").Truthy():
+	default:
+		return most
+	}
+	limit := answerTime
+	if ms, ok := data.Int("timeout_ms"); ok {
+		limit = min(max(time.Duration(ms)*time.Millisecond, minAnswerTime), maxAnswerTime)
+	}
+	if most > 0 {
+		limit = min(limit, most)
+	}
+	return limit
 }
 
 // payloadOf is an event's payload with data of one member.

@@ -103,7 +103,7 @@ func splitArguments(text string) []string {
 func (e *Engine) runCalls(ctx context.Context, t *Turn, calls []request) ([]outcome, error) {
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
-	emit := e.toolEvents(running, t)
+	emit, about := e.toolEvents(running, t), t.about()
 	type ended struct {
 		at  int
 		out outcome
@@ -115,12 +115,12 @@ func (e *Engine) runCalls(ctx context.Context, t *Turn, calls []request) ([]outc
 			queue = append(queue, i)
 			continue
 		}
-		go func() { done <- ended{i, e.runCall(running, t, c, emit)} }()
+		go func() { done <- ended{i, e.runCall(running, t, c, emit, about)} }()
 	}
 	if queue != nil {
 		go func() {
 			for _, i := range queue {
-				done <- ended{i, e.runCall(running, t, calls[i], emit)}
+				done <- ended{i, e.runCall(running, t, calls[i], emit, about)}
 			}
 		}()
 	}
@@ -136,7 +136,7 @@ func (e *Engine) runCalls(ctx context.Context, t *Turn, calls []request) ([]outc
 	return out, context.Cause(ctx)
 }
 
-func (e *Engine) runCall(ctx context.Context, t *Turn, c request, emit func(string, jsondoc.Doc)) (out outcome) {
+func (e *Engine) runCall(ctx context.Context, t *Turn, c request, emit func(string, jsondoc.Doc), about func(string) jsondoc.Doc) (out outcome) {
 	if c.refused != "" {
 		return outcome{text: c.refused}
 	}
@@ -154,7 +154,7 @@ func (e *Engine) runCall(ctx context.Context, t *Turn, c request, emit func(stri
 	}
 	res, err := c.tool.Call(ctx, ToolCall{
 		ID: c.id, Name: c.tool.Name, Arguments: c.tool.known(c.arguments), Principal: t.p, ModelID: t.modelID,
-		ChatID: t.chatID, MessageID: t.messageID, SessionID: t.session, Emit: emit,
+		ChatID: t.chatID, MessageID: t.messageID, SessionID: t.session, Emit: emit, About: about,
 		Ask: func(ctx context.Context, kind string, data jsondoc.Doc) (jsondoc.Doc, error) {
 			return e.askBrowser(ctx, t, kind, data)
 		},
@@ -166,6 +166,69 @@ func (e *Engine) runCall(ctx context.Context, t *Turn, c request, emit func(stri
 		return failure("The tool " + c.name + " gave a result that is no JSON.")
 	}
 	return newOutcome(res)
+}
+
+// about is what tools can learn of the turn. It reads nothing that changes: calls may live longer than their turn.
+func (t *Turn) about() func(what string) jsondoc.Doc {
+	messages, files, model := t.form.Get("messages"), t.files.Or(jsondoc.Doc("[]")), t.model.Entry
+	u := *t
+	return func(what string) jsondoc.Doc {
+		switch what {
+		case "messages":
+			return messages.Or(jsondoc.Doc("[]"))
+		case "files":
+			return files
+		case "model":
+			return model
+		case "metadata":
+			return u.metadata(files, model)
+		}
+		return nil
+	}
+}
+
+func (t *Turn) metadata(files, model jsondoc.Doc) jsondoc.Doc {
+	text := func(s string) jsondoc.Doc {
+		if s == "" {
+			return jsondoc.Doc("null")
+		}
+		return jsondoc.Text(s)
+	}
+	calling := t.params.Text("function_calling")
+	if calling == "" {
+		calling = "native"
+	}
+	approval := "full"
+	if t.askFirst {
+		approval = "ask"
+	}
+	var b jsondoc.Builder
+	b.Raw("user_id", jsondoc.Text(t.p.ID))
+	b.Raw("chat_id", text(t.chatID))
+	b.Raw("message_id", text(t.messageID))
+	b.Raw("session_id", text(t.session))
+	b.Raw("folder_id", text(t.folderID))
+	b.Raw("user_message", t.userMessage)
+	b.Raw("user_message_id", text(t.userMessageID))
+	b.Raw("assistant_message_id", text(t.assistantID))
+	b.Raw("regeneration_message_id", text(t.regenerationID))
+	b.Raw("model_id", text(t.modelID))
+	for _, name := range []string{"automation_id", "terminal_id", "tool_servers"} {
+		b.Raw(name, t.asked.Get(name))
+	}
+	b.Raw("skill_ids", t.asked.Get("skill_ids").Or(jsondoc.Doc("[]")))
+	b.Raw("sources", jsondoc.Array(t.sources...))
+	b.Add("direct", false)
+	b.Add("internal", false)
+	b.Add("filter_ids", append([]string{}, t.filterIDs...))
+	b.Add("tool_ids", append([]string{}, t.toolIDs...))
+	b.Raw("files", files)
+	b.Raw("features", t.features.Or(jsondoc.Doc("{}")))
+	b.Raw("variables", t.variables.Or(jsondoc.Doc("{}")))
+	b.Raw("chat_variables", t.chatVariables.Or(jsondoc.Doc("{}")))
+	b.Raw("model", model)
+	b.Raw("params", jsondoc.Object("function_calling", jsondoc.Text(calling)).Set(jsondoc.Text(approval), "tool_approval_mode"))
+	return b.Done()
 }
 
 // valid says whether all of a result is JSON.

@@ -41,6 +41,8 @@ type ToolCall struct {
 	ChatID    string // "" for programs that name none
 	MessageID string // the answer; "" like ChatID
 	SessionID string // the Socket.IO session that asked, "" for programs
+	// About gives what the turn is about: "metadata", "model", "messages" or "files", as tools of the reference know them.
+	About func(what string) jsondoc.Doc
 	// Emit sends an event to those who see the answer: "status", "files", "source", "notification", … What is to be
 	// kept with the message is stored. It does nothing without a chat, and once the call has ended.
 	Emit func(kind string, data jsondoc.Doc)

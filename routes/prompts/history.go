@@ -3,13 +3,11 @@ package prompts
 import (
 	"errors"
 	"net/http"
-	"strings"
-
-	"github.com/pmezard/go-difflib/difflib"
 
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/jsondoc"
 	rows "github.com/galleychat/galley/core/store/prompts"
+	"github.com/galleychat/galley/core/textdiff"
 	"github.com/galleychat/galley/core/web"
 )
 
@@ -90,7 +88,7 @@ func (m *Module) diff(c *web.Call, in diffIn) (*diffAnswer, error) {
 		return nil, versionError(err)
 	}
 	a, b := from.Snapshot.Text("content"), to.Snapshot.Text("content")
-	lines, err := unified(a, b, "v"+short(from.ID), "v"+short(to.ID))
+	lines, err := textdiff.Unified(a, b, "v"+short(from.ID), "v"+short(to.ID))
 	if err != nil {
 		return nil, err
 	}
@@ -99,26 +97,3 @@ func (m *Module) diff(c *web.Call, in diffIn) (*diffAnswer, error) {
 }
 
 func short(id string) string { return id[:min(8, len(id))] }
-
-// unified is the unified diff of two texts, in lines without their ends.
-func unified(a, b, from, to string) ([]string, error) {
-	text, err := difflib.GetUnifiedDiffString(difflib.UnifiedDiff{A: ended(a), B: ended(b), FromFile: from, ToFile: to, Context: 3})
-	if err != nil || text == "" {
-		return []string{}, err
-	}
-	return strings.Split(strings.TrimSuffix(text, "\n"), "\n"), nil
-}
-
-// lineEnds are what Python's splitlines takes for the end of a line, besides "\n".
-var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n", "\v", "\n", "\f", "\n", "\x1c", "\n", "\x1d", "\n", "\x1e", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n")
-
-// ended splits a text into lines, each with "\n" at its end.
-func ended(s string) []string {
-	lines := strings.SplitAfter(lineEnds.Replace(s), "\n")
-	last := len(lines) - 1
-	if lines[last] == "" {
-		return lines[:last]
-	}
-	lines[last] += "\n"
-	return lines
-}

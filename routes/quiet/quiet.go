@@ -25,7 +25,7 @@ import (
 type Deps struct {
 	Access   *access.Access
 	Settings *config.Settings
-	Built    []string // tags that other modules serve, and single paths of the table ("/tools/") that they do
+	Built    []string // tags that other modules serve, and single paths of the table ("/skills/") that they do
 }
 
 // Module answers for all paths of the table but those built. It is mounted at /api/v1.

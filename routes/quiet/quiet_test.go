@@ -158,8 +158,8 @@ func TestFormsFollowTheSettings(t *testing.T) {
 }
 
 func TestBuiltTagsAreLeftOut(t *testing.T) {
-	h, _ := newServer(t, "tools", "images")
-	for _, path := range []string{"/tools/", "/images/config", "/images/models"} {
+	h, _ := newServer(t, "functions", "images")
+	for _, path := range []string{"/functions/", "/images/config", "/images/models"} {
 		if status, _ := get(h, "admin", path); status != http.StatusTeapot {
 			t.Errorf("%s: %d", path, status)
 		}
@@ -169,14 +169,14 @@ func TestBuiltTagsAreLeftOut(t *testing.T) {
 	}
 	for _, flag := range []string{"enable_web_search", "enable_image_generation"} {
 		if slices.Contains(Off("retrieval", "images"), flag) || !slices.Contains(Off(), flag) {
-			t.Errorf("%s: %v", flag, Off("tools", "images"))
+			t.Errorf("%s: %v", flag, Off("functions", "images"))
 		}
 	}
 }
 
 func TestBuiltPathsAreLeftOut(t *testing.T) {
-	h, _ := newServer(t, "/tools/")
-	for path, want := range map[string]int{"/tools/": http.StatusTeapot, "/tools/list": 200, "/tools/id/x": 404, "/skills/": 200} {
+	h, _ := newServer(t, "/skills/")
+	for path, want := range map[string]int{"/skills/": http.StatusTeapot, "/skills/list": 200, "/skills/id/x": 404, "/functions/": 200} {
 		if status, _ := get(h, "user", path); status != want {
 			t.Errorf("%s: %d, want %d", path, status, want)
 		}
@@ -185,7 +185,7 @@ func TestBuiltPathsAreLeftOut(t *testing.T) {
 
 func TestFeaturesThatAreOnAreEmpty(t *testing.T) {
 	h, settings := newServer(t)
-	permissions := jsondoc.Doc(`{"features":{"calendar":false},"workspace":{"tools_export":true}}`)
+	permissions := jsondoc.Doc(`{"features":{"calendar":false},"workspace":{"skills_export":true}}`)
 	if err := settings.Set(context.Background(), config.Changes{"notes.enable": true, "automations.enable": true, "calendar.enable": true,
 		"user.permissions": permissions}); err != nil {
 		t.Fatal(err)
@@ -197,7 +197,7 @@ func TestFeaturesThatAreOnAreEmpty(t *testing.T) {
 	}{
 		{"user", "/notes/pinned", 200, "[]"}, {"user", "/notes/search", 200, `{"items":[],"total":0}`}, {"user", "/notes/x", 404, ""},
 		{"admin", "/automations/list", 200, `{"items":[],"total":0}`}, {"user", "/automations/list", 403, ""}, {"user", "/calendars/", 403, ""},
-		{"admin", "/calendars/", 200, "[]"}, {"user", "/tools/export", 200, "[]"}, {"user", "/skills/export", 403, ""},
+		{"admin", "/calendars/", 200, "[]"}, {"user", "/skills/export", 200, "[]"},
 	} {
 		status, body := get(h, c.role, c.path)
 		if status != c.status || c.body != "" && string(body) != c.body {

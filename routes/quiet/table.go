@@ -34,14 +34,8 @@ var (
 )
 
 // table is what the reference 0.12.4 answers, with nothing in its database, while these features are off: channels, notes,
-// calendars, automations, apps and plugins (tools and functions).
+// calendars, automations, apps and functions.
 var table = []row{
-	{"tools", auth.Verified, list, "/tools/ /tools/list"},
-	{"tools", auth.Verified, list.needs("workspace.tools_export", denied), "/tools/export"},
-	{"tools", auth.Verified, missing, "/tools/id/{id} /tools/id/{id}/valves /tools/id/{id}/valves/spec /tools/id/{id}/valves/user /tools/id/{id}/valves/user/spec"},
-	{"tools", auth.Verified, refuse(http.StatusNotFound, "Tool not found"), "/tools/id/{id}/specs"},
-	{"tools", auth.Verified, unknown, "/tools/id/{id}/history"},
-
 	{"functions", auth.Verified, list, "/functions/"},
 	{"functions", auth.Admin, list, "/functions/list /functions/export"},
 	{"functions", auth.Admin, missing1, "/functions/id/{id} /functions/id/{id}/valves /functions/id/{id}/valves/spec"},

@@ -1,16 +1,21 @@
-// Package tools serves the list of /api/v1/tools: the sets of tools that a chat can be given. The page's menu shows
-// them, and names those that are switched on in the tool_ids of its requests; see turn.Toolbox for what comes of that.
+// Package tools serves /api/v1/tools: the sets of tools that a chat can be given, and those among them that are Python
+// source, with their versions and valves. The page's menu shows the sets, and names those that are switched on in the
+// tool_ids of its requests; see turn.Toolbox for what comes of that.
 package tools
 
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"strings"
 	"time"
 
+	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/pytools"
 	"github.com/galleychat/galley/core/web"
 )
 
@@ -35,14 +40,24 @@ type ToolSource interface {
 	List(ctx context.Context, p *auth.Principal) ([]ToolSet, error)
 }
 
-// Deps are what the module works with.
+// SpecSource is a ToolSource that finds the tools of a set on demand.
+type SpecSource interface {
+	// Specs gives name and description of each tool of a set; found is false where the source has no such set.
+	Specs(ctx context.Context, p *auth.Principal, id string) (specs []jsondoc.Doc, found bool, err error)
+}
+
+// Deps are what the module works with. Python may be nil, Events too.
 type Deps struct {
-	Sources []ToolSource // in the order in which their sets are shown
+	Sources []ToolSource // in the order in which their sets are shown, after the tools that are Python source
+	Python  *pytools.Service
+	Access  *access.Access
 	Env     *config.Env
+	Events  *events.Bus
+	HTTP    *http.Client // fetches code from addresses that administrators enter
 	Log     *slog.Logger
 }
 
-// Module is the list of the tag tools of the API.
+// Module is the tag tools of the API.
 type Module struct{ Deps }
 
 // New makes the module.
@@ -54,6 +69,29 @@ func (m *Module) Name() string { return "tools" }
 // Routes implements web.Module.
 func (m *Module) Routes(g *web.Group) {
 	g.Add("GET /", web.JSON(auth.Verified, m.list))
+	g.Add("GET /id/{id}/specs", web.JSON(auth.Verified, m.specs))
+	if m.Python == nil {
+		return
+	}
+	g.Add("GET /list", web.JSON(auth.Verified, m.workspace))
+	g.Add("POST /load/url", web.JSON(auth.Admin, m.loadURL))
+	g.Add("GET /export", web.JSON(auth.Verified, m.export))
+	g.Add("POST /create", web.JSON(auth.Verified, m.create))
+	g.Add("GET /id/{id}", web.JSON(auth.Verified, m.get))
+	g.Add("POST /id/{id}/update", web.JSON(auth.Verified, m.update))
+	g.Add("POST /id/{id}/access/update", web.JSON(auth.Verified, m.updateAccess))
+	g.Add("DELETE /id/{id}/delete", web.JSON(auth.Verified, m.delete))
+	g.Add("GET /id/{id}/valves", web.JSON(auth.Verified, m.valves))
+	g.Add("GET /id/{id}/valves/spec", web.JSON(auth.Verified, m.valvesSpec))
+	g.Add("POST /id/{id}/valves/update", web.JSON(auth.Verified, m.setValves))
+	g.Add("GET /id/{id}/valves/user", web.JSON(auth.Verified, m.userValves))
+	g.Add("GET /id/{id}/valves/user/spec", web.JSON(auth.Verified, m.userValvesSpec))
+	g.Add("POST /id/{id}/valves/user/update", web.JSON(auth.Verified, m.setUserValves))
+	g.Add("GET /id/{id}/history", web.JSON(auth.Verified, m.history))
+	g.Add("GET /id/{id}/history/diff", web.JSON(auth.Verified, m.diff))
+	g.Add("GET /id/{id}/history/{history_id}", web.JSON(auth.Verified, m.version))
+	g.Add("DELETE /id/{id}/history/{history_id}", web.JSON(auth.Verified, m.deleteVersion))
+	g.Add("POST /id/{id}/update/version", web.JSON(auth.Verified, m.setVersion))
 }
 
 type listIn struct {
@@ -66,7 +104,7 @@ type listed struct {
 	ID            string        `json:"id"`
 	UserID        string        `json:"user_id"`
 	Name          string        `json:"name"`
-	Meta          meta          `json:"meta"`
+	Meta          setMeta       `json:"meta"`
 	AccessGrants  []jsondoc.Doc `json:"access_grants"`
 	UpdatedAt     int64         `json:"updated_at"`
 	CreatedAt     int64         `json:"created_at"`
@@ -75,7 +113,7 @@ type listed struct {
 	Authenticated *bool         `json:"authenticated,omitzero"`
 }
 
-type meta struct {
+type setMeta struct {
 	I18n          *struct{}   `json:"i18n"`
 	Description   string      `json:"description"`
 	Manifest      jsondoc.Doc `json:"manifest"`
@@ -83,8 +121,18 @@ type meta struct {
 }
 
 // list gives the sets that the caller may use, of those whose name has a text in it.
-func (m *Module) list(c *web.Call, in listIn) ([]listed, error) {
-	out := []listed{}
+func (m *Module) list(c *web.Call, in listIn) (jsondoc.Doc, error) {
+	var out []jsondoc.Doc
+	named := func(name string) bool { return strings.Contains(fold(name), fold(in.Query)) }
+	own, err := m.usable(c, access.Read, false)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range own {
+		if named(t.Name) {
+			out = append(out, jsondoc.Of(entry{t, nil, jsondoc.Doc(t.Meta.Get("has_user_valves"))}))
+		}
+	}
 	now := time.Now().Unix()
 	for _, source := range m.Sources {
 		sets, err := source.List(c.Context(), c.Principal)
@@ -92,12 +140,37 @@ func (m *Module) list(c *web.Call, in listIn) ([]listed, error) {
 			m.Log.WarnContext(c.Context(), "tools were not listed", "error", err)
 		}
 		for _, s := range sets {
-			if m.on(s.ID) && strings.Contains(strings.ToLower(s.Name), strings.ToLower(in.Query)) {
-				out = append(out, newListed(s, now))
+			if m.on(s.ID) && named(s.Name) {
+				out = append(out, jsondoc.Of(newListed(s, now)))
 			}
 		}
 	}
-	return out, nil
+	return jsondoc.Array(out...), nil
+}
+
+// fold is a text without the difference between small letters and capitals, as far as names go.
+func fold(s string) string { return strings.ReplaceAll(strings.ToLower(s), "ß", "ss") }
+
+type idIn struct {
+	ID string `path:"id"`
+}
+
+// specs tells what a set of a server has in it.
+func (m *Module) specs(c *web.Call, in idIn) (web.M, error) {
+	for _, s := range m.Sources {
+		source, ok := s.(SpecSource)
+		if !ok {
+			continue
+		}
+		specs, found, err := source.Specs(c.Context(), c.Principal, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			return web.M{"specs": jsondoc.Array(specs...)}, nil
+		}
+	}
+	return nil, web.Fail(http.StatusNotFound, "Tool not found")
 }
 
 // on says whether the operator has sets of this kind switched on.
@@ -111,7 +184,7 @@ func (m *Module) on(id string) bool {
 func newListed(s ToolSet, now int64) listed {
 	out := listed{
 		ID: s.ID, UserID: s.UserID, Name: s.Name, AccessGrants: []jsondoc.Doc{}, UpdatedAt: s.UpdatedAt, CreatedAt: s.CreatedAt,
-		Meta: meta{Description: s.Description, Manifest: s.Manifest.Or(jsondoc.Doc("{}"))}, Specs: s.Specs, Authenticated: s.Authenticated,
+		Meta: setMeta{Description: s.Description, Manifest: s.Manifest.Or(jsondoc.Doc("{}"))}, Specs: s.Specs, Authenticated: s.Authenticated,
 	}
 	if out.UserID == "" {
 		out.UserID = s.ID

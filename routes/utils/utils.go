@@ -17,6 +17,7 @@ import (
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/jupyter"
+	"github.com/galleychat/galley/core/python"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/web"
 )
@@ -40,7 +41,7 @@ func New(d Deps) *Module {
 	if d.Log == nil {
 		d.Log = slog.Default()
 	}
-	return &Module{Deps: d, formatter: &formatter{dir: filepath.Join(d.Env.DataDir, "python"), offline: d.Env.Offline, log: d.Log}}
+	return &Module{Deps: d, formatter: &formatter{installer: &python.Installer{Dir: filepath.Join(d.Env.DataDir, "python"), Offline: d.Env.Offline, Log: d.Log}}}
 }
 
 // Name implements web.Module.
@@ -73,7 +74,7 @@ func (m *Module) Start(context.Context) error {
 
 // Stop gives up an installation that is under way.
 func (m *Module) Stop(context.Context) error {
-	m.formatter.stop()
+	m.formatter.installer.Stop()
 	return nil
 }
 

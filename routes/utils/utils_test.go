@@ -178,7 +178,7 @@ func TestFormat(t *testing.T) {
 					t.Errorf("%d %s", a.Code, a.Body)
 				}
 			}
-			left, err := filepath.Glob(filepath.Join(m.formatter.dir, ".*"))
+			left, err := filepath.Glob(filepath.Join(m.formatter.installer.Dir, ".*"))
 			if err != nil || len(left) != 0 {
 				t.Errorf("left %v", left)
 			}

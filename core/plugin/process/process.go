@@ -195,6 +195,9 @@ func (p *Process) Started() time.Time { return p.started }
 // Applied says how the limits are enforced.
 func (p *Process) Applied() Applied { return p.applied }
 
+// Stdin is the child's input, a pipe. It is closed when the process ends.
+func (p *Process) Stdin() *os.File { return p.stdin }
+
 // Stdout is the child's output; it ends when the last process that holds it does, at the latest two seconds after the
 // process.
 func (p *Process) Stdout() io.ReadCloser { return output{p.stdout} }

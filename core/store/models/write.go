@@ -1,13 +1,10 @@
 package models
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/models"
@@ -46,16 +43,6 @@ func snapshot(name string, base *string, params, meta jsondoc.Doc) jsondoc.Doc {
 	b.Raw("params", params)
 	b.Raw("meta", meta)
 	return b.Done()
-}
-
-// equal says whether two documents mean the same: order of members and spelling of numbers do not count.
-func equal(a, b jsondoc.Doc) bool {
-	if bytes.Equal(a, b) {
-		return true
-	}
-	ca, cb := jsontext.Value(bytes.Clone(a)), jsontext.Value(bytes.Clone(b))
-	options := []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
-	return ca.Canonicalize(options...) == nil && cb.Canonicalize(options...) == nil && bytes.Equal(ca, cb)
 }
 
 func (f *Form) storedMeta() jsondoc.Doc {
@@ -104,7 +91,7 @@ func Update(ctx context.Context, q store.Querier, current models.Row, f Form, us
 	}
 	next.UpdatedAt = time.Now().Unix()
 	snap := f.snapshot()
-	if !equal(snap, snapshot(current.Name, current.BaseModelID, current.Params, current.Meta)) {
+	if !jsondoc.Same(snap, snapshot(current.Name, current.BaseModelID, current.Params, current.Meta)) {
 		version, err := addVersion(ctx, q, current.ID, snap, userID, current.VersionID, f.Message, next.UpdatedAt)
 		if err != nil {
 			return next, err
