@@ -125,7 +125,7 @@ func (t *Turn) remembered() jsondoc.Doc {
 
 // continuedAtLeast is how long a turn takes that goes on with an answer. Pages show one as running for ever whose end they
 // are told of before their request, or decision, is answered, as can be where both take a few milliseconds.
-const continuedAtLeast = 150 * time.Millisecond
+const continuedAtLeast = 250 * time.Millisecond
 
 // wait waits, or until the context ends.
 func wait(ctx context.Context, d time.Duration) {
