@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/jsondoc"
@@ -120,6 +121,21 @@ func (t *Turn) remembered() jsondoc.Doc {
 	}
 	b.Raw("params", params.Done())
 	return b.Done()
+}
+
+// continuedAtLeast is how long a turn takes that goes on with an answer. Pages show one as running for ever whose end they
+// are told of before their request, or decision, is answered, as can be where both take a few milliseconds.
+const continuedAtLeast = 250 * time.Millisecond
+
+// wait waits, or until the context ends.
+func wait(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }
 
 // resumeCalls runs the calls of an answer that goes on, one after the other, as far as they are approved. It gives

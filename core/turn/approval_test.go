@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/jsondoc"
@@ -82,7 +83,11 @@ func TestApproval(t *testing.T) {
 	}
 	// All are: the model goes on.
 	b.decide(t, "k1")
+	began := time.Now()
 	m = b.again(t, "ask")
+	if took := time.Since(began); took < continuedAtLeast {
+		t.Errorf("the page was told of the end after %v", took)
+	}
 	if got := summary(m.Get("output")); got != `may I completed | add{"a":1} completed | add{"a":2} completed | ={"a":2} completed | ={"a":1} completed | done completed` || !m.Bool("done") {
 		t.Errorf("%s", m)
 	}

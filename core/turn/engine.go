@@ -226,13 +226,16 @@ func (t *Turn) listData() jsondoc.Doc {
 
 // work is a turn from start to end, in a goroutine of its own.
 func (e *Engine) work(ctx context.Context, t *Turn, tk *task) {
-	ended := e.Started()
+	ended, began := e.Started(), time.Now()
 	defer e.running.finished(tk)
 	defer ended()
 	defer func() {
 		if p := recover(); p != nil {
 			e.Log.ErrorContext(ctx, "panic in a chat turn", "chat", t.chatID, "panic", p)
 			e.failed(t, errText("The server failed to answer"))
+		}
+		if t.continued != nil { // by a page that learns the task's id from the answer to its request, and has to hear of the end after that
+			wait(ctx, continuedAtLeast-time.Since(began))
 		}
 		tk.cancel(nil)
 		if e.running.remove(tk) {
