@@ -83,7 +83,7 @@ type again struct {
 }
 
 func (a *again) Request(context.Context, string, string) llm.Call { return silent{} }
-func (a *again) Circuit(string, bool)            {}
+func (a *again) Circuit(string, bool)                             {}
 func (a *again) Again(provider, how string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
