@@ -94,7 +94,7 @@ func (a *App) openConversation() {
 	c.Presence = presence.New(a.Realtime, presence.Options{Chats: readers{a}, LastActive: lastActive{a.Users}})
 	c.Turns = turn.New(turn.Deps{
 		Models: c.Models, Store: a.turnStore(), Folders: projects{a}, Tasks: taskRunner{c.Tasks},
-		Prompts: c.Prompts, Toolbox: toolbox{a}, Builtins: a.builtins(), Memories: c.Memories, Browsers: browsers{a}, Realtime: a.Realtime, Filters: a.Filters, Events: a.Events, Settings: a.Settings, Env: a.Env, Log: a.Log, Started: a.TurnStarted,
+		Prompts: c.Prompts, Toolbox: turn.Toolboxes{toolbox{a}, a.ToolServers}, Permit: a.permit, Builtins: a.builtins(), Memories: c.Memories, Browsers: browsers{a}, Realtime: a.Realtime, Filters: a.Filters, Events: a.Events, Settings: a.Settings, Env: a.Env, Log: a.Log, Started: a.TurnStarted,
 	})
 	a.parts = append(a.parts, c.Presence, c.Turns)
 }

@@ -38,7 +38,7 @@ type mounted struct {
 }
 
 // built are the tags of the API that modules serve, and single paths of others; package quiet answers for the rest.
-var built = []string{"auths", "users", "groups", "chats", "folders", "models", "openai", "ollama", "tasks", "configs", "files", "search", "pipelines", "prompts", "notifications", "memories", "/tools/"}
+var built = []string{"auths", "users", "groups", "chats", "folders", "models", "openai", "ollama", "tasks", "configs", "files", "search", "pipelines", "prompts", "notifications", "memories", "/tools/", "/tools/id/{id}/specs", "tool_servers"}
 
 // modules makes all modules of the API. A module that is a Starter, Runner, Drainer or Stopper takes part in the life of
 // the process; other parts that do are appended to a.parts here.
@@ -77,7 +77,7 @@ func (a *App) modules() ([]mounted, error) {
 		{v1 + "files", uploaded},
 		{v1 + "retrieval", uploaded.Retrieval()},
 		{v1 + "configs", configs.New(configs.Deps{
-			DB: a.DB, Users: a.Users, Settings: a.Settings, Env: a.Env, Headers: a.LLM.Client().Headers(), Events: a.Events,
+			DB: a.DB, Users: a.Users, Settings: a.Settings, Env: a.Env, Headers: a.LLM.Client().Headers(), HTTP: a.ToolServers.HTTP, Events: a.Events,
 			Revoked: func(_ context.Context, ids []string) { a.Sessions.Disconnect(ids...) },
 		})},
 		{v1 + "notifications", notifications.New(notifications.Deps{Notifications: a.Notifications, Access: a.Access, Settings: a.Settings})},
@@ -85,7 +85,7 @@ func (a *App) modules() ([]mounted, error) {
 		{v1 + "memories", memories.New(memories.Deps{Memories: a.Memories})},
 		{v1 + "utils", utils.New(utils.Deps{DB: a.DB, Settings: a.Settings, Env: a.Env, Log: a.Log})},
 		{v1 + "tasks", tasks.New(tasks.Deps{Tasks: a.Tasks, Settings: a.Settings})},
-		{v1 + "tools", tools.New(tools.Deps{Sources: []tools.ToolSource{pluginTools{a}}, Env: a.Env, Log: a.Log})},
+		{v1 + "tools", tools.New(tools.Deps{Sources: []tools.ToolSource{pluginTools{a}, serverTools{a.ToolServers}}, Discover: serverTools{a.ToolServers}, Env: a.Env, Log: a.Log})},
 		{v1[:len(v1)-1], unbuilt.New(unbuilt.Deps{Access: a.Access, Settings: a.Settings, Built: built})},
 	}
 	if a.Env.SCIM.Enabled {

@@ -65,11 +65,11 @@ func (r pluginRouter) SetDynamic(owner string, routes []web.DynamicRoute) error 
 // RemoveDynamic implements plugin.Router.
 func (r pluginRouter) RemoveDynamic(owner string) { r.a.Router.RemoveDynamic(owner) }
 
-// toolbox is the turn engine's view of the tools that there are.
+// toolbox is the turn engine's view of the tools of plugins.
 type toolbox struct{ a *App }
 
 // Tools implements turn.Toolbox.
-func (b toolbox) Tools(_ context.Context, _ *auth.Principal, ids []string) ([]turn.Tool, error) {
+func (b toolbox) Tools(_ context.Context, _ turn.Scope, ids []string) ([]turn.Tool, error) {
 	if b.a.Plugins == nil || !slices.ContainsFunc(ids, func(id string) bool { return strings.HasPrefix(id, plugin.ToolsetID("")) }) {
 		return nil, nil
 	}

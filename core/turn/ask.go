@@ -33,11 +33,8 @@ const (
 	maxAnswerTime = 4 * time.Minute
 )
 
-// askBrowser asks the page of the turn's session and waits for its answer.
+// askBrowser asks the person at the page of the turn's session and waits for the answer.
 func (e *Engine) askBrowser(ctx context.Context, t *Turn, kind string, data jsondoc.Doc) (jsondoc.Doc, error) {
-	if e.Browsers == nil || t.session == "" || t.chatID == "" || t.messageID == "" {
-		return nil, ErrGone
-	}
 	limit := answerTime
 	if ms, ok := data.Int("timeout_ms"); ok {
 		limit = min(max(time.Duration(ms)*time.Millisecond, minAnswerTime), maxAnswerTime)
@@ -45,12 +42,25 @@ func (e *Engine) askBrowser(ctx context.Context, t *Turn, kind string, data json
 	if most := e.Env.WebSocket.CallTimeout; most > 0 {
 		limit = min(limit, most)
 	}
-	asking, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
 	id := jsondoc.Text(store.NewID())
-	payload := payload(t.em.head, kind, data.Or(jsondoc.Doc("{}")).Set(id, "interaction_id"))
-	answer, err := e.Browsers.Ask(asking, t.p.ID, t.session, payload)
-	e.Realtime.EmitRaw(t.session, realtime.EncodeEvent("events", payloadOf(t.em.head, "request:interaction:done", "interaction_id", id)))
+	answer, err := e.callBrowser(ctx, t, kind, data.Or(jsondoc.Doc("{}")).Set(id, "interaction_id"), limit)
+	if t.session != "" {
+		e.Realtime.EmitRaw(t.session, realtime.EncodeEvent("events", payloadOf(t.em.head, "request:interaction:done", "interaction_id", id)))
+	}
+	return answer, err
+}
+
+// callBrowser sends an event to the page of the turn's session and waits for what it gives back, for some time; 0 is any.
+func (e *Engine) callBrowser(ctx context.Context, t *Turn, kind string, data jsondoc.Doc, limit time.Duration) (jsondoc.Doc, error) {
+	if e.Browsers == nil || t.session == "" || t.chatID == "" || t.messageID == "" {
+		return nil, ErrGone
+	}
+	asking, cancel := context.WithCancel(ctx)
+	if limit > 0 {
+		asking, cancel = context.WithTimeout(ctx, limit)
+	}
+	defer cancel()
+	answer, err := e.Browsers.Ask(asking, t.p.ID, t.session, payload(t.em.head, kind, data))
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)

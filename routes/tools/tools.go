@@ -4,7 +4,9 @@ package tools
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"net/http"
 	"strings"
 	"time"
 
@@ -35,11 +37,25 @@ type ToolSource interface {
 	List(ctx context.Context, p *auth.Principal) ([]ToolSet, error)
 }
 
+// Discoverer finds out which tools there are in a set.
+type Discoverer interface {
+	// Specs gives name and description of each tool of an MCP server. The error is ErrNoTool for a set that is not one or
+	// that the principal may not use, and ErrSignIn where he has to sign in first.
+	Specs(ctx context.Context, p *auth.Principal, cookies []*http.Cookie, setID string) ([]jsondoc.Doc, error)
+}
+
+// What a Discoverer answers where it does not look.
+var (
+	ErrNoTool = web.Fail(http.StatusNotFound, "Tool not found")
+	ErrSignIn = web.Fail(http.StatusUnauthorized, "Auth required")
+)
+
 // Deps are what the module works with.
 type Deps struct {
-	Sources []ToolSource // in the order in which their sets are shown
-	Env     *config.Env
-	Log     *slog.Logger
+	Sources  []ToolSource // in the order in which their sets are shown
+	Discover Discoverer   // nil for no sets whose tools can be found out
+	Env      *config.Env
+	Log      *slog.Logger
 }
 
 // Module is the list of the tag tools of the API.
@@ -54,6 +70,38 @@ func (m *Module) Name() string { return "tools" }
 // Routes implements web.Module.
 func (m *Module) Routes(g *web.Group) {
 	g.Add("GET /", web.JSON(auth.Verified, m.list))
+	g.Add("GET /id/{id}/specs", web.JSON(auth.Verified, m.specs))
+}
+
+type setIn struct {
+	ID string `path:"id"`
+}
+
+type specsOut struct {
+	Specs []jsondoc.Doc `json:"specs"`
+}
+
+// discoveryTime is how long a server may take to tell its tools.
+const discoveryTime = 15 * time.Second
+
+// specs finds out which tools an MCP server has.
+func (m *Module) specs(c *web.Call, in setIn) (out specsOut, err error) {
+	if m.Discover == nil || !m.on(in.ID) || !strings.HasPrefix(in.ID, "server:mcp:") {
+		return out, ErrNoTool
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), discoveryTime)
+	defer cancel()
+	specs, err := m.Discover.Specs(ctx, c.Principal, c.R.Cookies(), in.ID)
+	var answer *web.Error
+	switch {
+	case err == nil:
+		return specsOut{append([]jsondoc.Doc{}, specs...)}, nil
+	case errors.As(err, &answer):
+		return out, answer
+	case ctx.Err() != nil:
+		return out, web.Because(http.StatusGatewayTimeout, "Tool discovery timed out", err)
+	}
+	return out, web.Because(http.StatusBadGateway, "Unable to load tools", err)
 }
 
 type listIn struct {
