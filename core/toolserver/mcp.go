@@ -55,14 +55,34 @@ func dial(ctx context.Context, client *http.Client, address string, header func(
 		return nil
 	}
 	ctx, cancel := limited(ctx, limit)
-	defer cancel()
-	s, err := mcp.NewClient(&mcp.Implementation{Name: "Galley", Version: config.Version}, o).Connect(ctx, &mcp.StreamableClientTransport{
-		Endpoint: address, HTTPClient: &own, DisableStandaloneSSE: true, MaxEventSize: maxMessage, MaxRetries: 2,
-	}, nil)
-	if err != nil {
-		return nil, err
+	by := mcp.NewClient(&mcp.Implementation{Name: "Galley", Version: config.Version}, o)
+	transport := &mcp.StreamableClientTransport{Endpoint: address, HTTPClient: &own, DisableStandaloneSSE: true, MaxEventSize: maxMessage, MaxRetries: 2}
+	type connected struct {
+		*mcp.ClientSession
+		err error
 	}
-	return &session{s, limit}, nil
+	done := make(chan connected, 1)
+	go func() {
+		s, err := by.Connect(ctx, transport, nil)
+		done <- connected{s, err}
+	}()
+	select {
+	case c := <-done:
+		cancel()
+		if c.err != nil {
+			return nil, c.err
+		}
+		return &session{c.ClientSession, limit}, nil
+	case <-ctx.Done():
+		// The library takes leave of a server that does not answer for seconds more. Nobody waits for that.
+		go func() {
+			defer cancel()
+			if c := <-done; c.err == nil {
+				_ = c.Close()
+			}
+		}()
+		return nil, context.Cause(ctx)
+	}
 }
 
 func limited(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
