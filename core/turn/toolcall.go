@@ -233,6 +233,8 @@ func newOutcome(r ToolResult) outcome {
 		out.text = indented(jsondoc.Object("results", content))
 	case '{':
 		out.text = indented(content)
+	case 't', 'f': // as Python writes them, which is what models are given elsewhere
+		out.text = strings.ToUpper(string(content[:1])) + string(content[1:])
 	default:
 		if !content.IsNull() {
 			out.text = string(content)
