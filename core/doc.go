@@ -11,6 +11,7 @@
 //	                      answering, variables of prompts, long conversations, permissions and grants, accounts and sessions
 //	core/llm              providers: OpenAI-compatible servers, Ollama; their lists, streams and errors; relay, the
 //	                      part that /openai and /ollama share; llm/anthropic translates Messages requests
+//	core/toolserver       tools of other servers, for models: by OpenAPI documents and by the Model Context Protocol
 //	core/store            the database: pools, dialects, transactions, schema; store/<aggregate> has the SQL of each. Galley's
 //	                      own tables (galley_*, of plugins) stand beside the reference's
 //	core/filter           filters over what models are asked and what they answer; plugins are such

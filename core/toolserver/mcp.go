@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/galleychat/galley/core/auth"
@@ -291,6 +292,10 @@ func shortened(name, full string) string {
 func (s *Servers) callMCP(ctx context.Context, conn *session, name string, call turn.ToolCall) (turn.ToolResult, error) {
 	res, err := conn.CallTool(ctx, &mcp.CallToolParams{Name: name, Arguments: json.RawMessage(call.Arguments)})
 	if err != nil {
+		var said *jsonrpc.Error
+		if errors.As(err, &said) {
+			err = errors.New(said.Message)
+		}
 		return turn.ToolResult{}, unwrapped(err)
 	}
 	if res.IsError {

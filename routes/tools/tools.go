@@ -59,10 +59,13 @@ type Deps struct {
 }
 
 // Module is the list of the tag tools of the API.
-type Module struct{ Deps }
+type Module struct {
+	Deps
+	patience time.Duration // with servers that tell their tools
+}
 
 // New makes the module.
-func New(d Deps) *Module { return &Module{d} }
+func New(d Deps) *Module { return &Module{d, discoveryTime} }
 
 // Name implements web.Module.
 func (m *Module) Name() string { return "tools" }
@@ -89,7 +92,7 @@ func (m *Module) specs(c *web.Call, in setIn) (out specsOut, err error) {
 	if m.Discover == nil || !m.on(in.ID) || !strings.HasPrefix(in.ID, "server:mcp:") {
 		return out, ErrNoTool
 	}
-	ctx, cancel := context.WithTimeout(c.Context(), discoveryTime)
+	ctx, cancel := context.WithTimeout(c.Context(), m.patience)
 	defer cancel()
 	specs, err := m.Discover.Specs(ctx, c.Principal, c.R.Cookies(), in.ID)
 	var answer *web.Error
