@@ -35,29 +35,27 @@ import (
 	"github.com/galleychat/galley/core/redis"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/users"
-	"github.com/galleychat/galley/core/toolserver"
 	"github.com/galleychat/galley/core/web"
 )
 
 // App is a server with all its parts.
 type App struct {
-	Config      Config
-	Env         *config.Env
-	Obs         *obs.Obs
-	Log         *slog.Logger
-	DB          *store.DB
-	Settings    *config.Settings
-	Events      *events.Bus
-	Users       *users.Store
-	Redis       *redis.Client // nil for none
-	Access      *access.Access
-	Sessions    *session.Sessions
-	LLM         *llm.Registry
-	Realtime    *realtime.Server
-	Plugins     *plugin.Manager // nil where ENABLE_PLUGINS is off
-	ToolServers *toolserver.Servers
-	Site        *frontend.Site
-	Router      *web.Router
+	Config   Config
+	Env      *config.Env
+	Obs      *obs.Obs
+	Log      *slog.Logger
+	DB       *store.DB
+	Settings *config.Settings
+	Events   *events.Bus
+	Users    *users.Store
+	Redis    *redis.Client // nil for none
+	Access   *access.Access
+	Sessions *session.Sessions
+	LLM      *llm.Registry
+	Realtime *realtime.Server
+	Plugins  *plugin.Manager // nil where ENABLE_PLUGINS is off
+	Site     *frontend.Site
+	Router   *web.Router
 	// Filters take part in what models are asked; nil for none. They are to be known before openConversation.
 	Filters filter.Set
 	conversation

@@ -23,6 +23,7 @@ import (
 	storedmodels "github.com/galleychat/galley/core/store/models"
 	"github.com/galleychat/galley/core/store/users"
 	"github.com/galleychat/galley/core/tasks"
+	"github.com/galleychat/galley/core/toolserver"
 	"github.com/galleychat/galley/core/turn"
 	"github.com/galleychat/galley/core/vector"
 )
@@ -44,6 +45,7 @@ type conversation struct {
 	Embedder    embed.Embedder
 	Vectors     vector.Store
 	Memories    *memory.Service
+	ToolServers *toolserver.Servers
 }
 
 func (a *App) turnStore() turn.ChatStore {
