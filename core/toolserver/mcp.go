@@ -260,7 +260,7 @@ func (s *Servers) mcpTools(ctx context.Context, t turn.Scope, c *connection, set
 	for _, tool := range tools {
 		name := mcpName(c.id, tool.Name)
 		out = append(out, turn.Tool{
-			Set: set, Name: name, Spec: specOf(tool, name), Parameters: schemaOf(tool), AllArguments: true,
+			Set: set, Name: name, Function: specOf(tool, name), Parameters: schemaOf(tool), AllArguments: true,
 			Call: func(ctx context.Context, call turn.ToolCall) (turn.ToolResult, error) {
 				ctx, cancel := s.callTimeout(ctx)
 				defer cancel()

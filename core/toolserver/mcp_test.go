@@ -102,7 +102,7 @@ func TestMCPResults(t *testing.T) {
 			t.Errorf("%s\ngot  %s\nwant %s", name, got, c.want)
 		}
 	}
-	same(t, tools["s_text"].Spec, `{"name":"s_text","description":"does text","parameters":{"type":"object"}}`)
+	same(t, tools["s_text"].Function, `{"name":"s_text","description":"does text","parameters":{"type":"object"}}`)
 	specs, err := b.Specs(t.Context(), admin, nil, "server:mcp:s")
 	if err != nil || len(specs) != len(cases) {
 		t.Errorf("%d specs, %v", len(specs), err)

@@ -93,7 +93,7 @@ func TestRealServers(t *testing.T) {
 		if tool, ok := tools[name]; !ok {
 			t.Errorf("there is no %s", name)
 		} else {
-			same(t, tool.Spec, want)
+			same(t, tool.Function, want)
 		}
 	}
 	for _, c := range []struct{ name, arguments, want string }{

@@ -233,7 +233,7 @@ func (s *Servers) openAPITools(ctx context.Context, t turn.Scope, c *connection,
 			continue
 		}
 		out = append(out, turn.Tool{
-			Set: set, Name: op.name, Spec: op.spec(), Parameters: op.schema,
+			Set: set, Name: op.name, Function: op.spec(), Parameters: op.schema,
 			Call: func(ctx context.Context, call turn.ToolCall) (turn.ToolResult, error) {
 				ctx, cancel := s.callTimeout(ctx)
 				defer cancel()

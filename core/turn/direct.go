@@ -71,7 +71,7 @@ var errNoPage = errors.New("Error: Browser session is not connected for this dir
 func (e *Engine) directTool(t *Turn, server, spec jsondoc.Doc) Tool {
 	name := spec.Text("name")
 	return Tool{
-		Set: "direct_server:" + server.Text("url"), Name: name, Spec: spec, Parameters: spec.Get("parameters"),
+		Set: "direct_server:" + server.Text("url"), Name: name, Function: spec, Parameters: spec.Get("parameters"),
 		Call: func(ctx context.Context, c ToolCall) (ToolResult, error) {
 			if t.session == "" || t.chatID == "" || t.messageID == "" {
 				return TextResult(errNoPage.Error()), nil

@@ -24,6 +24,9 @@ type page struct {
 	asked  []jsondoc.Doc
 }
 
+// Listen is what Browsers ask for besides.
+func (p *page) Listen(string, string, func(jsondoc.Doc)) (stop func()) { return func() {} }
+
 // Ask implements Browsers.
 func (p *page) Ask(_ context.Context, userID, sessionID string, payload jsondoc.Doc) (jsondoc.Doc, error) {
 	p.mu.Lock()
@@ -133,7 +136,7 @@ func (l lender) Tools(_ context.Context, s Scope, ids []string) ([]Tool, error) 
 	}
 	s.Instruct("Mind the gap.")
 	s.AtEnd(func() { close(l.ended) })
-	return []Tool{{Set: "server:mcp:m", Name: "m_add", Call: echo}, {Set: "server:1", Name: "add", Spec: jsondoc.Doc(`{"name":"add","description":""}`), Call: echo}}, nil
+	return []Tool{{Set: "server:mcp:m", Name: "m_add", Call: echo}, {Set: "server:1", Name: "add", Function: jsondoc.Doc(`{"name":"add","description":""}`), Call: echo}}, nil
 }
 
 // TestToolboxes: tools of several boxes stand in the order of their sets, MCP servers last, and boxes are told of the end.

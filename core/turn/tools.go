@@ -20,6 +20,7 @@ type Tool struct {
 	Name        string      // unique in its set; letters, digits, "_" and "-", for that is what providers take
 	Description string      // for the model; the name stands in for an empty one
 	Parameters  jsondoc.Doc // JSON Schema of the arguments, an object; nil for none
+	Function    jsondoc.Doc // the function as a server describes it, for models; nil has it made of the above
 	// AllArguments has Call see arguments that Parameters does not name. Others are dropped.
 	AllArguments bool
 	// Builtin says that the tool is the server's own: it gives way to others of its name, and calls of such tools run one
@@ -279,15 +280,15 @@ func (s toolset) find(name string) *namedTool {
 
 // spec describes the tool to a model.
 func (n *namedTool) spec() jsondoc.Doc {
-	if n.Spec != nil && n.as == n.Name {
-		return n.Spec
-	}
 	if n.Spec != nil {
-		return n.Spec.Set(jsondoc.Text(n.as), "name")
+		return n.Spec
 	}
 	description := n.Description
 	if strings.TrimSpace(description) == "" {
 		description = n.as
+	}
+	if n.Function != nil {
+		return n.Function.Set(jsondoc.Text(n.as), "name")
 	}
 	var b jsondoc.Builder
 	b.Raw("name", jsondoc.Text(n.as))
