@@ -56,17 +56,17 @@ func TestDirectServers(t *testing.T) {
 		return rounds(calls(callDelta(0, "k1", "look", arguments)), says("done"))
 	}
 	for name, c := range map[string]struct {
-		page page
+		page *page
 		want string
 	}{
-		"an answer":           {page{answer: `[{"a":1},{"content-type":"application/json"}]`}, `look{"q":"x","z":1} completed | ={ "a": 1 } completed | done completed`},
-		"no pair":             {page{answer: `[1,2,3]`}, `look{"q":"x","z":1} completed | ={ "results": [ 1, 2, 3 ] } completed | done completed`},
-		"an error":            {page{answer: `{"error":"no way"}`}, `look{"q":"x","z":1} failed | ={ "error": "no way" } failed | done completed`},
-		"a page that is gone": {page{err: ErrGone}, `look{"q":"x","z":1} failed | ={ "error": "Client session disconnected." } failed | done completed`},
-		"an HTML page":        {page{answer: `["<p>",{"content-disposition":"inline","content-type":"text/html"}]`}, `look{"q":"x","z":1} completed | ={ "status": "success", "code": "ui_component", "message": "look: Embedded UI result is active and visible to the user." } completed | done completed`},
+		"an answer":           {&page{answer: `[{"a":1},{"content-type":"application/json"}]`}, `look{"q":"x","z":1} completed | ={ "a": 1 } completed | done completed`},
+		"no pair":             {&page{answer: `[1,2,3]`}, `look{"q":"x","z":1} completed | ={ "results": [ 1, 2, 3 ] } completed | done completed`},
+		"an error":            {&page{answer: `{"error":"no way"}`}, `look{"q":"x","z":1} failed | ={ "error": "no way" } failed | done completed`},
+		"a page that is gone": {&page{err: ErrGone}, `look{"q":"x","z":1} failed | ={ "error": "Client session disconnected." } failed | done completed`},
+		"an HTML page":        {&page{answer: `["<p>",{"content-disposition":"inline","content-type":"text/html"}]`}, `look{"q":"x","z":1} completed | ={ "status": "success", "code": "ui_component", "message": "look: Embedded UI result is active and visible to the user." } completed | done completed`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := directBench(t, &c.page, one(`{"q":"x","z":1}`))
+			b := directBench(t, c.page, one(`{"q":"x","z":1}`))
 			m := b.ask(t, asking(ownServers))
 			if got := summary(m.Get("output")); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
