@@ -65,7 +65,7 @@ func (s toolset) replace(tool Tool) toolset {
 	return append(s, named)
 }
 
-var errNoPage = errors.New("Error: Browser session is not connected for this direct tool.") //nolint:staticcheck // shown to models
+var errNoToolPage = errors.New("Error: Browser session is not connected for this direct tool.") //nolint:staticcheck // shown to models
 
 // directTool is a tool that the page calls.
 func (e *Engine) directTool(t *Turn, server, spec jsondoc.Doc) Tool {
@@ -74,7 +74,7 @@ func (e *Engine) directTool(t *Turn, server, spec jsondoc.Doc) Tool {
 		Set: "direct_server:" + server.Text("url"), Name: name, Function: spec, Parameters: spec.Get("parameters"),
 		Call: func(ctx context.Context, c ToolCall) (ToolResult, error) {
 			if t.session == "" || t.chatID == "" || t.messageID == "" {
-				return TextResult(errNoPage.Error()), nil
+				return TextResult(errNoToolPage.Error()), nil
 			}
 			var b jsondoc.Builder
 			b.Add("id", store.NewID())
