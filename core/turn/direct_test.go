@@ -16,8 +16,8 @@ import (
 	"github.com/galleychat/galley/core/jsondoc"
 )
 
-// page answers events as a browser does.
-type page struct {
+// toolPage answers events as a browser does.
+type toolPage struct {
 	answer string
 	err    error
 	mu     sync.Mutex
@@ -25,10 +25,10 @@ type page struct {
 }
 
 // Listen is what Browsers ask for besides.
-func (p *page) Listen(string, string, func(jsondoc.Doc)) (stop func()) { return func() {} }
+func (p *toolPage) Listen(string, string, func(jsondoc.Doc)) (stop func()) { return func() {} }
 
 // Ask implements Browsers.
-func (p *page) Ask(_ context.Context, userID, sessionID string, payload jsondoc.Doc) (jsondoc.Doc, error) {
+func (p *toolPage) Ask(_ context.Context, userID, sessionID string, payload jsondoc.Doc) (jsondoc.Doc, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked = append(p.asked, payload)
@@ -41,7 +41,7 @@ func (p *page) Ask(_ context.Context, userID, sessionID string, payload jsondoc.
 const ownServers = `"tool_servers":[{"url":"http://mine","info":{"title":"Mine"},"system_prompt":"Use mine.","specs":[{"name":"look","description":"Looks","parameters":{"type":"object","properties":{"q":{"type":"string"}}}}]},
 	{"url":"http://term","is_terminal":true,"specs":[{"name":"run","parameters":{}}]},7],`
 
-func directBench(t *testing.T, p *page, chat http.HandlerFunc) *bench {
+func directBench(t *testing.T, p *toolPage, chat http.HandlerFunc) *bench {
 	b := newToolBench(t, chat, tool("add", echo), tool("look", echo))
 	b.Browsers = p
 	if err := b.Settings.Set(t.Context(), config.Changes{config.DirectIntegrationsEnable.Key(): jsontext.Value("true")}); err != nil {
@@ -56,14 +56,14 @@ func TestDirectServers(t *testing.T) {
 		return rounds(calls(callDelta(0, "k1", "look", arguments)), says("done"))
 	}
 	for name, c := range map[string]struct {
-		page *page
+		page *toolPage
 		want string
 	}{
-		"an answer":           {&page{answer: `[{"a":1},{"content-type":"application/json"}]`}, `look{"q":"x","z":1} completed | ={ "a": 1 } completed | done completed`},
-		"no pair":             {&page{answer: `[1,2,3]`}, `look{"q":"x","z":1} completed | ={ "results": [ 1, 2, 3 ] } completed | done completed`},
-		"an error":            {&page{answer: `{"error":"no way"}`}, `look{"q":"x","z":1} failed | ={ "error": "no way" } failed | done completed`},
-		"a page that is gone": {&page{err: ErrGone}, `look{"q":"x","z":1} failed | ={ "error": "Client session disconnected." } failed | done completed`},
-		"an HTML page":        {&page{answer: `["<p>",{"content-disposition":"inline","content-type":"text/html"}]`}, `look{"q":"x","z":1} completed | ={ "status": "success", "code": "ui_component", "message": "look: Embedded UI result is active and visible to the user." } completed | done completed`},
+		"an answer":           {&toolPage{answer: `[{"a":1},{"content-type":"application/json"}]`}, `look{"q":"x","z":1} completed | ={ "a": 1 } completed | done completed`},
+		"no pair":             {&toolPage{answer: `[1,2,3]`}, `look{"q":"x","z":1} completed | ={ "results": [ 1, 2, 3 ] } completed | done completed`},
+		"an error":            {&toolPage{answer: `{"error":"no way"}`}, `look{"q":"x","z":1} failed | ={ "error": "no way" } failed | done completed`},
+		"a page that is gone": {&toolPage{err: ErrGone}, `look{"q":"x","z":1} failed | ={ "error": "Client session disconnected." } failed | done completed`},
+		"an HTML page":        {&toolPage{answer: `["<p>",{"content-disposition":"inline","content-type":"text/html"}]`}, `look{"q":"x","z":1} completed | ={ "status": "success", "code": "ui_component", "message": "look: Embedded UI result is active and visible to the user." } completed | done completed`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := directBench(t, c.page, one(`{"q":"x","z":1}`))
@@ -110,7 +110,7 @@ func TestDirectServersRefused(t *testing.T) {
 		}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := directBench(t, &page{}, rounds(says("done")))
+			b := directBench(t, &toolPage{}, rounds(says("done")))
 			c.set(b)
 			if c.err {
 				if _, err := b.run(asking(ownServers)); err == nil {
