@@ -16,6 +16,7 @@
 //	core/embed, vector    vectors of texts, as embedding models make them, and how those nearest to another are found
 //	core/llm              providers: OpenAI-compatible servers, Ollama; their lists, streams and errors; relay, the
 //	                      part that /openai and /ollama share; llm/anthropic translates Messages requests
+//	core/toolserver       tools of other servers, for models: by OpenAPI documents and by the Model Context Protocol
 //	core/store            the database: pools, dialects, transactions, schema; store/<aggregate> has the SQL of each. Galley's
 //	                      own tables (galley_*, of plugins) stand beside the reference's
 //	core/pytools, pyhost, python

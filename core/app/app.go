@@ -119,6 +119,9 @@ func Open(ctx context.Context, c Config) (a *App, err error) {
 		return a, err
 	}
 	a.openPlugins()
+	if err := a.openToolServers(); err != nil {
+		return a, err
+	}
 	a.openConversation()
 	if a.Site, err = frontend.New(frontend.Options{DataDir: a.Env.DataDir, BuildDir: a.Env.FrontendDir, StaticDir: a.Env.StaticDir}); err != nil {
 		return a, err

@@ -27,6 +27,7 @@ import (
 	storedmodels "github.com/galleychat/galley/core/store/models"
 	"github.com/galleychat/galley/core/store/users"
 	"github.com/galleychat/galley/core/tasks"
+	"github.com/galleychat/galley/core/toolserver"
 	"github.com/galleychat/galley/core/turn"
 	"github.com/galleychat/galley/core/vector"
 )
@@ -49,6 +50,7 @@ type conversation struct {
 	Vectors     vector.Store
 	Memories    *memory.Service
 	PythonTools *pytools.Service
+	ToolServers *toolserver.Servers
 }
 
 func (a *App) turnStore() turn.ChatStore {
@@ -100,7 +102,7 @@ func (a *App) openConversation() {
 	a.openPython()
 	c.Turns = turn.New(turn.Deps{
 		Models: c.Models, Store: a.turnStore(), Folders: projects{a}, Tasks: taskRunner{c.Tasks},
-		Prompts: c.Prompts, Toolbox: a.toolbox(), Builtins: a.builtins(), Memories: c.Memories, Images: a.inlineImages(), Browsers: newBrowsers(a), Realtime: a.Realtime, Filters: a.Filters, Events: a.Events, Settings: a.Settings, Env: a.Env, Log: a.Log, Started: a.TurnStarted,
+		Prompts: c.Prompts, Toolbox: turn.Toolboxes{pluginTools{a}, a.PythonTools, a.ToolServers}, Permit: a.permit, Builtins: a.builtins(), Memories: c.Memories, Images: a.inlineImages(), Browsers: newBrowsers(a), Realtime: a.Realtime, Filters: a.Filters, Events: a.Events, Settings: a.Settings, Env: a.Env, Log: a.Log, Started: a.TurnStarted,
 	})
 	a.parts = append(a.parts, c.PythonTools.Host, c.Presence, c.Turns)
 }

@@ -37,7 +37,7 @@ type mounted struct {
 }
 
 // built are the tags of the API that modules serve, and single paths of others; package quiet answers for the rest.
-var built = []string{"auths", "users", "groups", "chats", "folders", "models", "openai", "ollama", "tasks", "configs", "files", "search", "pipelines", "prompts", "notifications", "memories", "tools"}
+var built = []string{"auths", "users", "groups", "chats", "folders", "models", "openai", "ollama", "tasks", "configs", "files", "search", "pipelines", "prompts", "notifications", "memories", "tools", "tool_servers"}
 
 // modules makes all modules of the API. A module that is a Starter, Runner, Drainer or Stopper takes part in the life of
 // the process; other parts that do are appended to a.parts here.
@@ -77,7 +77,7 @@ func (a *App) modules() ([]mounted, error) {
 		{v1 + "files", uploaded},
 		{v1 + "retrieval", uploaded.Retrieval()},
 		{v1 + "configs", configs.New(configs.Deps{
-			Settings: a.Settings, Env: a.Env, Headers: a.LLM.Client().Headers(), Factors: a.Factors, OAuth: a.OAuth.Clients, Events: a.Events,
+			Settings: a.Settings, Env: a.Env, Headers: a.LLM.Client().Headers(), Factors: a.Factors, OAuth: a.OAuth.Clients, HTTP: a.ToolServers.HTTP, Events: a.Events,
 		})},
 		{v1 + "notifications", notifications.New(notifications.Deps{Notifications: a.Notifications, Access: a.Access, Settings: a.Settings})},
 		{v1 + "evaluations", evaluations.New(evaluations.Deps{Settings: a.Settings, Events: a.Events})},
@@ -85,7 +85,7 @@ func (a *App) modules() ([]mounted, error) {
 		{v1 + "utils", utils.New(utils.Deps{DB: a.DB, Settings: a.Settings, Env: a.Env, Log: a.Log})},
 		{v1 + "tasks", tasks.New(tasks.Deps{Tasks: a.Tasks, Settings: a.Settings})},
 		{v1 + "tools", tools.New(tools.Deps{
-			Sources: []tools.ToolSource{pluginTools{a}}, Python: a.PythonTools, Access: a.Access, Env: a.Env, Events: a.Events, HTTP: a.codeFetcher(), Log: a.Log,
+			Sources: []tools.ToolSource{pluginTools{a}, serverTools{a.ToolServers}}, Discover: serverTools{a.ToolServers}, Python: a.PythonTools, Access: a.Access, Env: a.Env, Events: a.Events, HTTP: a.codeFetcher(), Log: a.Log,
 		})},
 		{v1[:len(v1)-1], unbuilt.New(unbuilt.Deps{Access: a.Access, Settings: a.Settings, Built: built})},
 	}

@@ -69,7 +69,7 @@ func (r pluginRouter) RemoveDynamic(owner string) { r.a.Router.RemoveDynamic(own
 type pluginTools struct{ a *App }
 
 // Tools implements turn.Toolbox.
-func (b pluginTools) Tools(_ context.Context, _ *auth.Principal, ids []string) ([]turn.Tool, error) {
+func (b pluginTools) Tools(_ context.Context, _ turn.Scope, ids []string) ([]turn.Tool, error) {
 	if b.a.Plugins == nil || !slices.ContainsFunc(ids, func(id string) bool { return strings.HasPrefix(id, plugin.ToolsetID("")) }) {
 		return nil, nil
 	}

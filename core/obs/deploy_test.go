@@ -30,6 +30,9 @@ func exposed(t *testing.T) map[string]map[string]bool {
 	c := m.LLM("p", "m").Start()
 	c.FirstToken()
 	c.Done(1, 2, nil)
+	m.LLMAgain("p", "retry")
+	m.LLMCircuit("p", true)
+	m.ToolCall("s", false, time.Second)
 	db, err := sql.Open("sqlite", filepath.Join(t.TempDir(), "a.db"))
 	if err != nil {
 		t.Fatal(err)

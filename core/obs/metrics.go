@@ -41,7 +41,8 @@ type Metrics struct {
 	responseBytes *prometheus.CounterVec
 	routeInfo     *prometheus.GaugeVec
 
-	llm llmVecs
+	llm   llmVecs
+	tools toolVecs
 
 	turnsInFlight  prometheus.Gauge
 	turns          prometheus.Counter
@@ -92,6 +93,7 @@ func newMetrics(maxModels int, version, revision string) *Metrics {
 		m.turnsInFlight, m.turns, m.webhooks, m.exportFailures, build, sockets,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.llm.init(m.reg, maxModels)
+	m.tools.init(m.reg)
 	return m
 }
 

@@ -70,7 +70,8 @@ func (s *Service) usable(ctx context.Context, p *auth.Principal, found map[strin
 }
 
 // Tools implements turn.Toolbox. A tool that does not load is offered as it is stored: its calls tell why it does not run.
-func (s *Service) Tools(ctx context.Context, p *auth.Principal, ids []string) ([]turn.Tool, error) {
+func (s *Service) Tools(ctx context.Context, scope turn.Scope, ids []string) ([]turn.Tool, error) {
+	p := scope.Principal
 	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return strings.Contains(id, ":") })
 	found, err := s.Rows.ByIDs(ctx, ids)
 	if err != nil || len(found) == 0 {

@@ -83,11 +83,11 @@ func TestTools(t *testing.T) {
 	}
 
 	for who, want := range map[*users.User]int{boss: 9, ann: 8, bob: 0} {
-		if list, err := s.Tools(ctx, &auth.Principal{User: who}, []string{"bad", "sums", "none", "server:x"}); err != nil || len(list) != want {
+		if list, err := s.Tools(ctx, turn.Scope{Principal: &auth.Principal{User: who}}, []string{"bad", "sums", "none", "server:x"}); err != nil || len(list) != want {
 			t.Errorf("%s: %d tools, %v", who.Name, len(list), err)
 		}
 	}
-	list, err := s.Tools(ctx, &auth.Principal{User: ann}, []string{"sums"})
+	list, err := s.Tools(ctx, turn.Scope{Principal: &auth.Principal{User: ann}}, []string{"sums"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestTools(t *testing.T) {
 	}
 
 	// a tool that does not load is offered as it is stored, and its calls say why
-	list, err = s.Tools(ctx, &auth.Principal{User: boss}, []string{"bad"})
+	list, err = s.Tools(ctx, turn.Scope{Principal: &auth.Principal{User: boss}}, []string{"bad"})
 	if err != nil || len(list) != 1 || !jsondoc.Same(list[0].Parameters, jsondoc.Doc(`{"type":"object","properties":{"a":{"type":"string"}}}`)) {
 		t.Fatalf("%+v, %v", list, err)
 	}

@@ -113,8 +113,11 @@ func (t *Turn) remembered() jsondoc.Doc {
 	for _, name := range []string{"tool_ids", "skill_ids", "filter_ids", "files"} {
 		b.Raw(name, t.asked.Get(name).Or(jsondoc.Doc("[]")))
 	}
-	for _, name := range []string{"terminal_id", "tool_servers"} {
-		b.Raw(name, t.asked.Get(name))
+	b.Raw("terminal_id", t.asked.Get("terminal_id"))
+	if len(t.directServers) > 0 {
+		b.Raw("tool_servers", jsondoc.Array(t.directServers...))
+	} else {
+		b.Raw("tool_servers", nil)
 	}
 	for _, name := range []string{"features", "variables"} {
 		b.Raw(name, t.asked.Get(name).Or(jsondoc.Doc("{}")))

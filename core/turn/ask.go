@@ -35,21 +35,28 @@ const (
 	maxAnswerTime = 4 * time.Minute
 )
 
-// askBrowser asks the page of the turn's session and waits for its answer.
+// askBrowser asks the person at the page of the turn's session and waits for the answer.
 func (e *Engine) askBrowser(ctx context.Context, t *Turn, kind string, data jsondoc.Doc) (jsondoc.Doc, error) {
+	limit := askTime(kind, data, e.Env.WebSocket.CallTimeout)
+	id := jsondoc.Text(store.NewID())
+	answer, err := e.callBrowser(ctx, t, kind, data.Or(jsondoc.Doc("{}")).Set(id, "interaction_id"), limit)
+	if t.session != "" {
+		e.Realtime.EmitRaw(t.session, realtime.EncodeEvent("events", payloadOf(t.em.head, "request:interaction:done", "interaction_id", id)))
+	}
+	return answer, err
+}
+
+// callBrowser sends an event to the page of the turn's session and waits for what it gives back, for some time; 0 is any.
+func (e *Engine) callBrowser(ctx context.Context, t *Turn, kind string, data jsondoc.Doc, limit time.Duration) (jsondoc.Doc, error) {
 	if e.Browsers == nil || t.session == "" || t.chatID == "" || t.messageID == "" {
 		return nil, ErrGone
 	}
-	asking := ctx
-	if limit := askTime(kind, data, e.Env.WebSocket.CallTimeout); limit > 0 {
-		var cancel context.CancelFunc
+	asking, cancel := context.WithCancel(ctx)
+	if limit > 0 {
 		asking, cancel = context.WithTimeout(ctx, limit)
-		defer cancel()
 	}
-	id := jsondoc.Text(store.NewID())
-	payload := payload(t.em.head, kind, data.Or(jsondoc.Doc("{}")).Set(id, "interaction_id"))
-	answer, err := e.Browsers.Ask(asking, t.p.ID, t.session, payload)
-	e.Realtime.EmitRaw(t.session, realtime.EncodeEvent("events", payloadOf(t.em.head, "request:interaction:done", "interaction_id", id)))
+	defer cancel()
+	answer, err := e.Browsers.Ask(asking, t.p.ID, t.session, payload(t.em.head, kind, data))
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)

@@ -47,6 +47,8 @@ type Deps struct {
 	Log      *slog.Logger
 	// Started is told of each turn with a chat, and calls what it returns at its end; nil for none.
 	Started func() (done func())
+	// Permit says whether a principal has a permission; nil lets everybody do everything.
+	Permit func(ctx context.Context, p *auth.Principal, permission string) (bool, error)
 	// SaveEvery is how often an answer is stored while it is being written; 0 means every 2 s.
 	SaveEvery time.Duration
 }
@@ -118,6 +120,7 @@ func badRequest(err error) error {
 
 // direct runs a turn of a program, in its request.
 func (e *Engine) direct(ctx context.Context, t *Turn) (Result, error) {
+	defer t.end()
 	resp, err := e.ask(ctx, t)
 	if errors.Is(err, errWaiting) {
 		return Result{Body: jsondoc.Doc("null")}, nil
@@ -238,6 +241,7 @@ func (e *Engine) work(ctx context.Context, t *Turn, tk *task) {
 			wait(ctx, continuedAtLeast-time.Since(began))
 		}
 		tk.cancel(nil)
+		t.end()
 		if e.running.remove(tk) {
 			t.em.emit("chat:active", t.activeData(false))
 		}

@@ -58,19 +58,24 @@ func (e *Engine) ask(ctx context.Context, t *Turn) (*llm.Response, error) {
 	return e.send(ctx, t, t.form)
 }
 
+// callerNow is the caller with what the turn is about, for the headers of requests to other servers.
+func (t *Turn) callerNow() *llm.Caller {
+	caller := *t.caller
+	caller.Meta = llm.CallMeta{ChatID: t.chatID, MessageID: t.messageID, UserMessageID: t.userMessageID, UserMessageParentID: t.userMessage.Text("parentId"), ModelID: t.modelID}
+	return &caller
+}
+
 // send sends a request to the model's provider.
 func (e *Engine) send(ctx context.Context, t *Turn, form *jsondoc.Obj) (*llm.Response, error) {
 	target, err := e.target(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	caller := *t.caller
-	caller.Meta = llm.CallMeta{ChatID: t.chatID, MessageID: t.messageID, UserMessageID: t.userMessageID, UserMessageParentID: t.userMessage.Text("parentId"), ModelID: t.modelID}
 	resp, err := target.Chat(ctx, &llm.Request{
 		Body:     []byte(form.Doc()),
 		Stream:   form.Get("stream").Truthy(),
 		Params:   []byte(t.model.Params().Delete("system")),
-		Caller:   &caller,
+		Caller:   t.callerNow(),
 		Continue: t.assistantID != "",
 	})
 	if err == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 
@@ -233,7 +234,7 @@ func (t *Turn) metadata(files, model jsondoc.Doc) jsondoc.Doc {
 
 // valid says whether all of a result is JSON.
 func (r *ToolResult) valid() bool {
-	for _, d := range append(append([]jsondoc.Doc{r.Content.Or(jsondoc.Doc("null"))}, r.Files...), r.Embeds...) {
+	for _, d := range slices.Concat([]jsondoc.Doc{r.Content.Or(jsondoc.Doc("null"))}, r.Files, r.Embeds, r.Images) {
 		if _, bad := jsondoc.Check(d); bad != nil {
 			return false
 		}
@@ -273,14 +274,14 @@ func (e *Engine) toolEvents(ctx context.Context, t *Turn) func(kind string, data
 // newOutcome reads a result: lists are named "results", so that models are always given a text or an object, and images
 // are taken out of it.
 func newOutcome(r ToolResult) outcome {
-	out := outcome{embeds: r.Embeds}
+	out := outcome{embeds: r.Embeds, images: slices.Clone(r.Images)}
 	content := r.Content
 	if bytes.Contains(content, []byte("data:image/")) {
 		content = takeImages(content, &out.images)
 	}
 	for _, f := range r.Files {
 		u := f.Text("url")
-		if f.Text("type") == "image" && u != "" {
+		if f.Text("type") == "image" && u != "" && len(r.Images) == 0 {
 			out.images = append(out.images, jsondoc.Text(u))
 			if strings.HasPrefix(u, "data:") {
 				continue // too big for the page, which gets the events
@@ -295,6 +296,8 @@ func newOutcome(r ToolResult) outcome {
 		out.text = indented(jsondoc.Object("results", content))
 	case '{':
 		out.text = indented(content)
+	case 't', 'f': // as Python writes them, which is what models are given elsewhere
+		out.text = strings.ToUpper(string(content[:1])) + string(content[1:])
 	default:
 		if !content.IsNull() {
 			out.text = string(content)

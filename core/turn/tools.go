@@ -2,6 +2,7 @@ package turn
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"regexp"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/models"
 )
 
@@ -18,6 +20,7 @@ type Tool struct {
 	Name        string      // unique in its set; letters, digits, "_" and "-", for that is what providers take
 	Description string      // for the model; the name stands in for an empty one
 	Parameters  jsondoc.Doc // JSON Schema of the arguments, an object; nil for none
+	Function    jsondoc.Doc // the function as a server describes it, for models; nil has it made of the above
 	// AllArguments has Call see arguments that Parameters does not name. Others are dropped.
 	AllArguments bool
 	// Builtin says that the tool is the server's own: it gives way to others of its name, and calls of such tools run one
@@ -57,6 +60,8 @@ type ToolResult struct {
 	Content jsondoc.Doc
 	Files   []jsondoc.Doc // {"type": "image", "url": …} and others, shown to the user; models see the images
 	Embeds  []jsondoc.Doc // strings: HTML or addresses of pages, shown to the user
+	// Images are strings, addresses and data URIs, for models only. With them, models see none of Files.
+	Images []jsondoc.Doc
 }
 
 // TextResult is the result that is a text.
@@ -66,7 +71,37 @@ func TextResult(text string) ToolResult { return ToolResult{Content: jsondoc.Tex
 type Toolbox interface {
 	// Tools gives the tools of some sets, in the order of ids. Sets that are unknown or not granted to the principal are
 	// left out. An error fails the turn: what can be used without the part that is broken should be given.
-	Tools(ctx context.Context, p *auth.Principal, ids []string) ([]Tool, error)
+	Tools(ctx context.Context, s Scope, ids []string) ([]Tool, error)
+}
+
+// Scope is the turn that a Toolbox gives tools for.
+type Scope struct {
+	Principal *auth.Principal
+	Caller    *llm.Caller // the same for other servers, with what the turn is about; nil for the server itself
+	// Emit and Ask are those of ToolCall. Ask is nil where no page asked.
+	Emit func(kind string, data jsondoc.Doc)
+	Ask  func(ctx context.Context, kind string, data jsondoc.Doc) (jsondoc.Doc, error)
+	// Instruct adds to the system prompt: what models need to know of a set as a whole.
+	Instruct func(text string)
+	// AtEnd has f called once the turn is over, in a goroutine of its own.
+	AtEnd func(f func())
+}
+
+// Toolboxes are several of them. Each is asked for all ids and gives the tools of the sets that it knows.
+type Toolboxes []Toolbox
+
+// Tools implements Toolbox.
+func (b Toolboxes) Tools(ctx context.Context, s Scope, ids []string) ([]Tool, error) {
+	var out []Tool
+	for _, box := range b {
+		tools, err := box.Tools(ctx, s, ids)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, tools...)
+	}
+	slices.SortStableFunc(out, func(a, b Tool) int { return slices.Index(ids, a.Set) - slices.Index(ids, b.Set) })
+	return out, nil
 }
 
 // Builtins gives the server's own tools, for requests that come from a page and name no tools of their own.
@@ -90,10 +125,14 @@ func Unless(switches jsondoc.Doc, name string) bool {
 }
 
 // parseTools reads which tools the request wants. A request with tools of its own, be it none, gets no others.
-func (e *Engine) parseTools(t *Turn) {
+func (e *Engine) parseTools(ctx context.Context, t *Turn) error {
 	ids := t.form.Pop("tool_ids").Texts()
-	if t.ownTools = !t.form.Get("tools").IsNull(); t.ownTools || e.Toolbox == nil {
-		return
+	servers := t.form.Pop("tool_servers")
+	if t.ownTools = !t.form.Get("tools").IsNull(); t.ownTools {
+		return nil
+	}
+	if err := e.parseDirect(ctx, t, servers); err != nil || e.Toolbox == nil {
+		return err
 	}
 	for _, id := range ids {
 		on := e.Env.Tools
@@ -104,18 +143,56 @@ func (e *Engine) parseTools(t *Turn) {
 			t.toolIDs = append(t.toolIDs, id)
 		}
 	}
+	slices.SortStableFunc(t.toolIDs, func(a, b string) int { return cmp.Compare(lateSet(a), lateSet(b)) })
+	return nil
+}
+
+// lateSet is 1 for sets that stand behind all others in what models are told: those of MCP servers.
+func lateSet(id string) int {
+	if strings.HasPrefix(id, "server:mcp:") {
+		return 1
+	}
+	return 0
+}
+
+// scope is the turn as toolboxes see it.
+func (e *Engine) scope(ctx context.Context, t *Turn) Scope {
+	s := Scope{
+		Principal: t.p, Emit: e.toolEvents(ctx, t),
+		Instruct: func(text string) { t.instructions = append(t.instructions, text) },
+		AtEnd:    func(f func()) { t.ends = append(t.ends, f) },
+	}
+	if t.caller != nil {
+		s.Caller = t.callerNow()
+	}
+	if t.session != "" && e.Browsers != nil {
+		s.Ask = func(ctx context.Context, kind string, data jsondoc.Doc) (jsondoc.Doc, error) {
+			return e.askBrowser(ctx, t, kind, data)
+		}
+	}
+	return s
+}
+
+// end ends what tools hold on to.
+func (t *Turn) end() {
+	for _, f := range t.ends {
+		go f()
+	}
+	t.ends = nil
 }
 
 // findTools finds the tools that the request names, and the server's own.
 func (e *Engine) findTools(ctx context.Context, t *Turn) error {
-	t.tools, t.toolsFor = nil, t.model
+	t.end()
+	t.tools, t.toolsFor, t.instructions = nil, t.model, nil
 	if len(t.toolIDs) > 0 {
-		found, err := e.Toolbox.Tools(ctx, t.p, t.toolIDs)
+		found, err := e.Toolbox.Tools(ctx, e.scope(ctx, t), t.toolIDs)
 		if err != nil {
 			return err
 		}
 		t.tools = newToolset(found)
 	}
+	e.addDirect(t)
 	if e.Builtins == nil || !t.wantsBuiltins() {
 		return nil
 	}
@@ -140,6 +217,9 @@ func (e *Engine) offerTools(ctx context.Context, t *Turn) error {
 		if err := e.findTools(ctx, t); err != nil {
 			return err
 		}
+	}
+	for _, text := range t.instructions {
+		t.messages = addSystem(t.messages, text, true)
 	}
 	if len(t.tools) == 0 {
 		return nil
@@ -174,7 +254,7 @@ func newToolset(tools []Tool) toolset {
 	for _, tool := range tools {
 		name := tool.Name
 		for out.find(name) != nil {
-			name = notInNames.ReplaceAllString(tool.Set, "_") + "_" + name
+			name = notInNames.ReplaceAllString(strings.TrimPrefix(tool.Set, "server:"), "_") + "_" + name
 		}
 		out = append(out, namedTool{tool, name})
 	}
@@ -211,6 +291,9 @@ func (n *namedTool) spec() jsondoc.Doc {
 	description := n.Description
 	if strings.TrimSpace(description) == "" {
 		description = n.as
+	}
+	if n.Function != nil {
+		return n.Function.Set(jsondoc.Text(n.as), "name")
 	}
 	var b jsondoc.Builder
 	b.Raw("name", jsondoc.Text(n.as))

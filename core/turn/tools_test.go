@@ -24,7 +24,7 @@ type box struct {
 	err   error
 }
 
-func (b box) Tools(_ context.Context, _ *auth.Principal, ids []string) ([]Tool, error) {
+func (b box) Tools(_ context.Context, _ Scope, ids []string) ([]Tool, error) {
 	var out []Tool
 	for _, id := range ids {
 		for _, tool := range b.tools {

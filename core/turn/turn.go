@@ -56,6 +56,9 @@ type Turn struct {
 	askFirst        bool          // tools run only once a person has approved
 	toolIDs         []string
 	tools           toolset
+	directServers   []jsondoc.Doc // tool servers that the page calls
+	instructions    []string      // of tool servers, for the system prompt
+	ends            []func()      // what is to be done at the end
 	toolsFor        *models.Model // whose model's switches tools went by
 	ownTools        bool          // the request has tools of its own, be it none
 	sources         []jsondoc.Doc // what the question was enriched with, for citations
@@ -101,7 +104,7 @@ func (e *Engine) parse(ctx context.Context, r Request) (*Turn, error) {
 		f.Set("model", jsondoc.Text(fallback.ID))
 	}
 	e.parseChat(t)
-	return t, nil
+	return t, e.parseTools(ctx, t)
 }
 
 // access checks that the caller may use the model. Where its base model is gone, the operator can have the default
@@ -199,11 +202,8 @@ func (e *Engine) parseChat(t *Turn) {
 		return s
 	}
 	t.assistantID, t.regenerationID, t.session, t.folderID = pop("assistant_message_id"), pop("regeneration_message_id"), pop("session_id"), pop("folder_id")
-	for _, name := range []string{"tool_servers", "automation_id"} {
-		f.Pop(name)
-	}
+	f.Pop("automation_id")
 	t.filterIDs = f.Pop("filter_ids").Texts()
-	e.parseTools(t)
 	t.files, t.features, t.variables = f.Get("files"), f.Get("features"), f.Get("variables")
 	if t.isNew {
 		t.chatID = store.NewID()

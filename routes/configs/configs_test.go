@@ -131,6 +131,7 @@ func mcpServer(t *testing.T, stream bool) *httptest.Server {
 		switch {
 		case call.Text("method") == "initialize":
 			w.Header().Set("Mcp-Session-Id", "s1")
+			result = `{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}`
 		case r.Header.Get("Mcp-Session-Id") != "s1":
 			w.WriteHeader(http.StatusBadRequest)
 			return

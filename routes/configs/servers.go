@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -12,13 +11,13 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
-	"github.com/goccy/go-yaml"
 
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/models"
+	"github.com/galleychat/galley/core/toolserver"
 	"github.com/galleychat/galley/core/web"
 )
 
@@ -97,13 +96,13 @@ func (m *Module) verifyToolServer(c *web.Call, in toolServerIn) (jsondoc.Doc, er
 	case t.Type.V == "mcp" && strings.HasPrefix(t.AuthType.V, "oauth_2.1"):
 		return m.verifyOAuth(ctx, t)
 	case t.Type.V == "mcp":
-		specs, err := (&mcp{client: m.HTTP, url: t.URL, header: h}).tools(ctx)
+		specs, err := toolserver.MCPTools(c.Context(), m.HTTP, t.URL, h, m.Env.Client.MCPTimeout)
 		if err != nil {
 			return nil, web.Because(http.StatusBadRequest, "Failed to create MCP client", err)
 		}
-		return jsondoc.Object("status", jsondoc.Doc("true")).Set(specs, "specs"), nil
+		return jsondoc.Object("status", jsondoc.Doc("true")).Set(jsondoc.Array(specs...), "specs"), nil
 	}
-	doc, err := m.describe(ctx, t.address(), h)
+	doc, err := toolserver.Describe(ctx, m.HTTP, toolserver.Address(t.URL, t.Path), h)
 	if err != nil {
 		return nil, web.Because(http.StatusBadRequest, "Failed to connect to the tool server", err)
 	}
@@ -137,35 +136,8 @@ func (m *Module) headers(ctx context.Context, c *web.Call, t *toolServer) http.H
 	return h
 }
 
-// address is where the description is; a path may be a whole address.
-func (t *toolServer) address() string {
-	if strings.Contains(t.Path, "://") {
-		return t.Path
-	}
-	return strings.TrimRight(t.URL, "/") + "/" + strings.TrimPrefix(t.Path, "/")
-}
-
 // maxDescription bounds what a server may say of itself, in bytes.
 const maxDescription = 16 << 20
-
-// describe fetches a description in JSON or YAML.
-func (m *Module) describe(ctx context.Context, address string, h http.Header) (jsondoc.Doc, error) {
-	status, body, err := m.fetch(ctx, http.MethodGet, address, nil, h)
-	if err != nil {
-		return nil, err
-	}
-	if status != http.StatusOK {
-		return nil, fmt.Errorf("the server answered %d", status)
-	}
-	if doc, bad := jsondoc.Check(body); bad == nil && len(doc) > 0 {
-		return doc, nil
-	}
-	out, err := yaml.YAMLToJSON(body)
-	if err != nil {
-		return nil, err
-	}
-	return bytes.TrimSpace(out), nil
-}
 
 // fetch sends a request and reads its answer.
 func (m *Module) fetch(ctx context.Context, method, address string, body []byte, h http.Header) (int, []byte, error) {

@@ -5,6 +5,7 @@ package tools
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -40,28 +41,39 @@ type ToolSource interface {
 	List(ctx context.Context, p *auth.Principal) ([]ToolSet, error)
 }
 
-// SpecSource is a ToolSource that finds the tools of a set on demand.
-type SpecSource interface {
-	// Specs gives name and description of each tool of a set; found is false where the source has no such set.
-	Specs(ctx context.Context, p *auth.Principal, id string) (specs []jsondoc.Doc, found bool, err error)
+// Discoverer finds out which tools there are in a set.
+type Discoverer interface {
+	// Specs gives name and description of each tool of an MCP server. The error is ErrNoTool for a set that is not one or
+	// that the principal may not use, and ErrSignIn where he has to sign in first.
+	Specs(ctx context.Context, p *auth.Principal, cookies []*http.Cookie, setID string) ([]jsondoc.Doc, error)
 }
+
+// What a Discoverer answers where it does not look.
+var (
+	ErrNoTool = web.Fail(http.StatusNotFound, "Tool not found")
+	ErrSignIn = web.Fail(http.StatusUnauthorized, "Auth required")
+)
 
 // Deps are what the module works with. Python may be nil, Events too.
 type Deps struct {
-	Sources []ToolSource // in the order in which their sets are shown, after the tools that are Python source
-	Python  *pytools.Service
-	Access  *access.Access
-	Env     *config.Env
-	Events  *events.Bus
-	HTTP    *http.Client // fetches code from addresses that administrators enter
-	Log     *slog.Logger
+	Sources  []ToolSource // in the order in which their sets are shown, after the tools that are Python source
+	Discover Discoverer   // nil for no sets whose tools can be found out
+	Python   *pytools.Service
+	Access   *access.Access
+	Env      *config.Env
+	Events   *events.Bus
+	HTTP     *http.Client // fetches code from addresses that administrators enter
+	Log      *slog.Logger
 }
 
 // Module is the tag tools of the API.
-type Module struct{ Deps }
+type Module struct {
+	Deps
+	patience time.Duration // with servers that tell their tools
+}
 
 // New makes the module.
-func New(d Deps) *Module { return &Module{d} }
+func New(d Deps) *Module { return &Module{d, discoveryTime} }
 
 // Name implements web.Module.
 func (m *Module) Name() string { return "tools" }
@@ -92,6 +104,33 @@ func (m *Module) Routes(g *web.Group) {
 	g.Add("GET /id/{id}/history/{history_id}", web.JSON(auth.Verified, m.version))
 	g.Add("DELETE /id/{id}/history/{history_id}", web.JSON(auth.Verified, m.deleteVersion))
 	g.Add("POST /id/{id}/update/version", web.JSON(auth.Verified, m.setVersion))
+}
+
+type specsOut struct {
+	Specs []jsondoc.Doc `json:"specs"`
+}
+
+// discoveryTime is how long a server may take to tell its tools.
+const discoveryTime = 15 * time.Second
+
+// specs finds out which tools an MCP server has.
+func (m *Module) specs(c *web.Call, in idIn) (out specsOut, err error) {
+	if m.Discover == nil || !m.on(in.ID) || !strings.HasPrefix(in.ID, "server:mcp:") {
+		return out, ErrNoTool
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), m.patience)
+	defer cancel()
+	specs, err := m.Discover.Specs(ctx, c.Principal, c.R.Cookies(), in.ID)
+	var answer *web.Error
+	switch {
+	case err == nil:
+		return specsOut{append([]jsondoc.Doc{}, specs...)}, nil
+	case errors.As(err, &answer):
+		return out, answer
+	case ctx.Err() != nil:
+		return out, web.Because(http.StatusGatewayTimeout, "Tool discovery timed out", err)
+	}
+	return out, web.Because(http.StatusBadGateway, "Unable to load tools", err)
 }
 
 type listIn struct {
@@ -153,24 +192,6 @@ func fold(s string) string { return strings.ReplaceAll(strings.ToLower(s), "ß",
 
 type idIn struct {
 	ID string `path:"id"`
-}
-
-// specs tells what a set of a server has in it.
-func (m *Module) specs(c *web.Call, in idIn) (web.M, error) {
-	for _, s := range m.Sources {
-		source, ok := s.(SpecSource)
-		if !ok {
-			continue
-		}
-		specs, found, err := source.Specs(c.Context(), c.Principal, in.ID)
-		if err != nil {
-			return nil, err
-		}
-		if found {
-			return web.M{"specs": jsondoc.Array(specs...)}, nil
-		}
-	}
-	return nil, web.Fail(http.StatusNotFound, "Tool not found")
 }
 
 // on says whether the operator has sets of this kind switched on.

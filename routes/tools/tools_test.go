@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/jsondoc"
@@ -97,5 +99,57 @@ func TestShape(t *testing.T) {
 	}
 	if res := b.Call("", "GET /api/v1/tools/", ""); res.Status == 200 {
 		t.Errorf("without a name: %d", res.Status)
+	}
+}
+
+// discovery answers for sets by their ids.
+type discovery struct{}
+
+// Specs implements Discoverer.
+func (discovery) Specs(ctx context.Context, _ *auth.Principal, _ []*http.Cookie, setID string) ([]jsondoc.Doc, error) {
+	switch setID {
+	case "server:mcp:good":
+		return []jsondoc.Doc{jsondoc.Doc(`{"name":"f","description":"d"}`)}, nil
+	case "server:mcp:empty":
+		return nil, nil
+	case "server:mcp:guarded":
+		return nil, ErrSignIn
+	case "server:mcp:broken":
+		return nil, errors.New("broken")
+	case "server:mcp:slow":
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return nil, ErrNoTool
+}
+
+func TestSpecs(t *testing.T) {
+	for name, c := range map[string]struct {
+		env    []string
+		d      Discoverer
+		id     string
+		status int
+		want   string
+	}{
+		"good":    {nil, discovery{}, "server:mcp:good", 200, `{"specs":[{"name":"f","description":"d"}]}`},
+		"empty":   {nil, discovery{}, "server:mcp:empty", 200, `{"specs":[]}`},
+		"guarded": {nil, discovery{}, "server:mcp:guarded", 401, `{"detail":"Auth required"}`},
+		"broken":  {nil, discovery{}, "server:mcp:broken", 502, `{"detail":"Unable to load tools"}`},
+		"slow":    {nil, discovery{}, "server:mcp:slow", 504, `{"detail":"Tool discovery timed out"}`},
+		"unknown": {nil, discovery{}, "server:mcp:x", 404, `{"detail":"Tool not found"}`},
+		"OpenAPI": {nil, discovery{}, "server:good", 404, `{"detail":"Tool not found"}`},
+		"off":     {[]string{"ENABLE_TOOL_SERVERS", "false"}, discovery{}, "server:mcp:good", 404, `{"detail":"Tool not found"}`},
+		"nobody":  {nil, nil, "server:mcp:good", 404, `{"detail":"Tool not found"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := relaytest.New(t, c.env...)
+			m := New(Deps{Discover: c.d, Env: b.Env, Log: slog.New(slog.DiscardHandler)})
+			m.patience = 20 * time.Millisecond
+			b.Router.Mount("/api/v1/tools", m)
+			b.Router.Finish()
+			if res := b.Call("ann", "GET /api/v1/tools/id/"+c.id+"/specs", ""); res.Status != c.status || strings.TrimSpace(string(res.Body)) != c.want {
+				t.Errorf("%d %s", res.Status, res.Body)
+			}
+		})
 	}
 }
