@@ -14,6 +14,7 @@ type call struct {
 	path        string // with the query
 	body        string
 	fresh, last bool
+	sqlite      bool
 	level       string
 }
 
@@ -84,7 +85,7 @@ func parseFixture(t *testing.T, line string) fixture {
 	return f
 }
 
-// parseCall reads "METHOD PATTERN [?QUERY] [/PATH] [fresh] [last] [BODY]".
+// parseCall reads "METHOD PATTERN [?QUERY] [/PATH] [fresh] [last] [sqlite] [BODY]".
 func parseCall(t *testing.T, line string) call {
 	t.Helper()
 	method, rest, ok := strings.Cut(line, " ")
@@ -101,6 +102,8 @@ func parseCall(t *testing.T, line string) call {
 			op.fresh = true
 		case first == "last":
 			op.last = true
+		case first == "sqlite":
+			op.sqlite = true
 		case first[0] == '?':
 			query = first
 		case first[0] == '/':

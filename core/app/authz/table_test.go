@@ -39,10 +39,12 @@ type line struct {
 type table struct {
 	lines map[string]*line
 	say   map[string]string // details to short names
+
+	skipped map[string]bool // operations that were not called
 }
 
 func newTable(say map[string]string) *table {
-	return &table{lines: map[string]*line{}, say: maps.Clone(say)}
+	return &table{lines: map[string]*line{}, say: maps.Clone(say), skipped: map[string]bool{}}
 }
 
 func (t *table) line(op, level string) *line {
@@ -208,11 +210,11 @@ func (t *table) compare(tt *testing.T, want *stored) {
 		}
 	}
 	for op := range want.lines {
-		if t.lines[op] == nil {
+		if t.lines[op] == nil && !t.skipped[op] {
 			tt.Errorf("%s has no operation for %s", tableFile, op)
 		}
 	}
-	if !tt.Failed() && !bytes.Equal(text, want.whole) {
+	if !tt.Failed() && len(t.skipped) == 0 && !bytes.Equal(text, want.whole) {
 		tt.Errorf("%s is not as -update writes it: the texts of refusals, the order or the columns differ", tableFile)
 	}
 }
