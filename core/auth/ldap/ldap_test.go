@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -154,7 +153,7 @@ func TestClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	var made atomic.Int32
-	var open sync.WaitGroup
+	ended := make(chan struct{}, 5)
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -162,8 +161,8 @@ func TestClosed(t *testing.T) {
 				return
 			}
 			made.Add(1)
-			open.Go(func() {
-				defer func() { _ = c.Close() }()
+			go func() {
+				defer func() { _ = c.Close(); ended <- struct{}{} }()
 				up, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(s.Port))
 				if err != nil {
 					return
@@ -171,7 +170,7 @@ func TestClosed(t *testing.T) {
 				defer func() { _ = up.Close() }()
 				go func() { _, _ = io.Copy(c, up) }()
 				_, _ = io.Copy(up, c) // until Galley closes
-			})
+			}()
 		}
 	}()
 	t.Cleanup(func() { _ = l.Close() })
@@ -183,7 +182,9 @@ func TestClosed(t *testing.T) {
 		o.Port, o.AppPassword = l.Addr().(*net.TCPAddr).Port, try.app
 		_, _ = signIn(t.Context(), o, try.user, try.password)
 	}
-	open.Wait() // or the test's time-out
+	for range 5 { // or the test's time-out
+		<-ended
+	}
 	if n := made.Load(); n != 5 {
 		t.Errorf("%d connections", n)
 	}
