@@ -386,8 +386,10 @@ func TestChatAccessChanged(t *testing.T) {
 		for c.recv() != fmt.Sprintf(`43%d[]`, c.ack) {
 		}
 	}
-	for _, c := range []*client{a, b, b2} {
-		settle(c)
+	for range 2 { // once all have joined, everybody has been told
+		for _, c := range []*client{a, b, b2} {
+			settle(c)
+		}
 	}
 	const access = `42["events",{"chat_id":"c","shared":true,"data":{"type":"chat:access","data":{}}}]`
 	if err := w.ChatAccessChanged(t.Context(), ""); err != nil {
