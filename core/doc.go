@@ -72,6 +72,11 @@
 //     work of a gRPC stream or of httputil.ReverseProxy with http.Transport, and streams, trailers and upgrades as they are.
 //     gRPC carries the rest. Host services have a socket too, in place of go-plugin's broker, which only Go speaks; so do
 //     certificates of our own in place of AutoMTLS, whose curve other languages' TLS lacks. See core/plugin.
+//   - Python tools run in a process of core/pyhost and not in a plugin: what it is asked while a tool is edited (specifications
+//     from type hints, schemas and checks of valves) is no part of the plugins' protocol, and need not be kept stable for others.
+//   - Connections that list the same model share its requests, and take over from one another; the reference knows this of
+//     Ollama's only, and asks the first of the others.
+//   - What a role may do is declared at the endpoint, and held against one table of all operations and callers (core/app/authz).
 //   - The demo model is a plugin, echo, for which the program starts itself a second time.
 //   - Tags that are not built yet are answered by routes/quiet from one table: what the reference says while a feature is
 //     off or holds nothing. Features that are on by default stay on in /api/config, as the contract of that address has
