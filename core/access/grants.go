@@ -86,6 +86,15 @@ func ParseGrants(list jsondoc.Doc) []Grant {
 	return normalize(out)
 }
 
+// GrantsOf is ParseGrants of a list whose elements were told apart already; it is never nil.
+func GrantsOf[D interface{ Doc() jsondoc.Doc }](list []D) []Grant {
+	docs := make([]jsondoc.Doc, len(list))
+	for i, g := range list {
+		docs[i] = g.Doc()
+	}
+	return ParseGrants(jsondoc.Array(docs...))
+}
+
 func normalize(grants []Grant) []Grant {
 	type key struct{ kind, id, permission string }
 	seen := make(map[key]int, len(grants))

@@ -241,11 +241,7 @@ func (m *Module) setShareAccess(c *web.Call, in shareAccessIn) (web.Done, error)
 	if err := m.grantable(c, in.ID); err != nil {
 		return web.Done{}, err
 	}
-	docs := make([]jsondoc.Doc, len(in.Body.Grants))
-	for i, g := range in.Body.Grants {
-		docs[i] = g.Doc()
-	}
-	grants := access.ParseGrants(jsondoc.Array(docs...))
+	grants := access.GrantsOf(in.Body.Grants)
 	if ok, err := m.Grants.MayGive(ctx, c.Principal.User, chats.ResourceType, grants); err != nil || !ok {
 		return web.Done{}, either(err, web.Fail(http.StatusForbidden, access.TextAudience))
 	}

@@ -255,11 +255,7 @@ func (m *Module) share(c *web.Call, in shareIn) (*granted, error) {
 	if f.UserID != c.UserID() && !c.IsAdmin() {
 		return nil, errProhibited
 	}
-	list := make([]jsondoc.Doc, len(in.Body.AccessGrants))
-	for i, g := range in.Body.AccessGrants {
-		list[i] = g.Doc()
-	}
-	grants := access.ParseGrants(jsondoc.Array(list...))
+	grants := access.GrantsOf(in.Body.AccessGrants)
 	if ok, err := m.Access.MayGive(c.Context(), c.Principal.User, folders.ResourceType, grants); err != nil || !ok {
 		return nil, cmp.Or(err, error(web.Fail(http.StatusForbidden, access.TextAudience)))
 	}

@@ -32,11 +32,7 @@ func (f *form) grants() []access.Grant {
 	if !f.Grants.Has() {
 		return nil
 	}
-	docs := make([]jsondoc.Doc, len(f.Grants.V))
-	for i, g := range f.Grants.V {
-		docs[i] = g.Doc()
-	}
-	return access.ParseGrants(jsondoc.Array(docs...))
+	return access.GrantsOf(f.Grants.V)
 }
 
 // row is the form as it is stored.

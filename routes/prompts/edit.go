@@ -38,14 +38,6 @@ func tagsOf(tags web.Opt[[]string]) jsondoc.Doc {
 	return jsondoc.Of(tags.V)
 }
 
-func grantsOf(list []web.Dict) []access.Grant {
-	docs := make([]jsondoc.Doc, len(list))
-	for i, g := range list {
-		docs[i] = g.Doc()
-	}
-	return access.ParseGrants(jsondoc.Array(docs...))
-}
-
 type createIn struct{ Body form }
 
 func (m *Module) create(c *web.Call, in createIn) (*answer, error) {
@@ -60,7 +52,7 @@ func (m *Module) create(c *web.Call, in createIn) (*answer, error) {
 	if !ok {
 		return nil, errUnauthorized
 	}
-	grants, err := m.Access.FilterAllowed(ctx, u, rows.ResourceType, grantsOf(f.Grants.V))
+	grants, err := m.Access.FilterAllowed(ctx, u, rows.ResourceType, access.GrantsOf(f.Grants.V))
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +151,7 @@ func (m *Module) updateAccess(c *web.Call, in accessIn) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	grants := grantsOf(in.Body.Grants)
+	grants := access.GrantsOf(in.Body.Grants)
 	ok, err := m.Access.MayGive(c.Context(), c.Principal.User, rows.ResourceType, grants)
 	if err != nil {
 		return nil, err

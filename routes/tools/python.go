@@ -266,14 +266,6 @@ type form struct {
 	Grants  web.Opt[[]web.Dict] `json:"access_grants"`
 }
 
-func grantsOf(list []web.Dict) []access.Grant {
-	docs := make([]jsondoc.Doc, len(list))
-	for i, g := range list {
-		docs[i] = g.Doc()
-	}
-	return access.ParseGrants(jsondoc.Array(docs...))
-}
-
 // stored is the form as it is kept.
 func (f *form) stored(code *pyhost.Module) rows.Form {
 	return rows.Form{Name: f.Name, Content: f.Content, Meta: f.Meta.stored(code), Specs: code.Specs, Message: f.Message.Ptr()}
@@ -314,7 +306,7 @@ func (m *Module) create(c *web.Call, in createIn) (*head, error) {
 	if !m.Env.Tools {
 		return nil, errOff
 	}
-	grants, err := m.Access.FilterAllowed(ctx, c.Principal.User, rows.ResourceType, grantsOf(f.Grants.V))
+	grants, err := m.Access.FilterAllowed(ctx, c.Principal.User, rows.ResourceType, access.GrantsOf(f.Grants.V))
 	if err != nil {
 		return nil, err
 	}
@@ -420,7 +412,7 @@ func (m *Module) updateAccess(c *web.Call, in accessIn) (*whole, error) {
 	if err != nil {
 		return nil, err
 	}
-	grants := grantsOf(in.Body.Grants)
+	grants := access.GrantsOf(in.Body.Grants)
 	if ok, err := m.Access.MayGive(c.Context(), c.Principal.User, rows.ResourceType, grants); err != nil || !ok {
 		return nil, either(err, web.Fail(http.StatusForbidden, access.TextAudience))
 	}
