@@ -284,14 +284,18 @@ func (g *group) oomKilled() bool {
 // pidNamespace is the number of the namespace in which process numbers are ours.
 func pidNamespace() string {
 	link, _ := os.Readlink("/proc/self/ns/pid")
-	return strings.Trim(link, "pid:[]")
+	number, _ := strconv.ParseUint(strings.Trim(link, "pid:[]"), 10, 64)
+	return short(number)
 }
 
 // hostID names this process among all that ever run: PID namespace, number, start time.
 func hostID() string {
 	s, _ := readStat(os.Getpid())
-	return fmt.Sprintf("%s-%d-%d", pidNamespace(), os.Getpid(), s.start)
+	return pidNamespace() + "-" + short(uint64(os.Getpid())) + "-" + short(s.start)
 }
+
+// short writes a number in few letters, as it is part of the paths of sockets.
+func short(n uint64) string { return strconv.FormatUint(n, 36) }
 
 func sameNamespace(id string) bool { return strings.HasPrefix(id, pidNamespace()+"-") }
 
@@ -301,7 +305,10 @@ func hostAlive(id string) bool {
 	if len(part) != 3 || part[0] != pidNamespace() {
 		return false
 	}
-	pid, _ := strconv.Atoi(part[1])
-	s, ok := readStat(pid)
-	return ok && s.state != 'Z' && strconv.FormatUint(s.start, 10) == part[2]
+	pid, err := strconv.ParseInt(part[1], 36, strconv.IntSize)
+	if err != nil {
+		return false
+	}
+	s, ok := readStat(int(pid))
+	return ok && s.state != 'Z' && short(s.start) == part[2]
 }

@@ -220,8 +220,8 @@ func TestSweep(t *testing.T) {
 	}
 	dead := start(t, sh("true"))
 	finish(t, dead)
-	stale := filepath.Join(base, groupPrefix+pidNamespace()+"-"+strconv.Itoa(dead.Pid())+"-1-1")
-	foreign := filepath.Join(base, groupPrefix+"1-"+strconv.Itoa(dead.Pid())+"-1-1")
+	stale := filepath.Join(base, groupPrefix+pidNamespace()+"-"+short(uint64(dead.Pid()))+"-1-1")
+	foreign := filepath.Join(base, groupPrefix+"1-"+short(uint64(dead.Pid()))+"-1-1")
 	for _, dir := range []string{stale, foreign} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
