@@ -9,6 +9,7 @@ import (
 	"github.com/galleychat/galley/core/models"
 	"github.com/galleychat/galley/core/store"
 	rows "github.com/galleychat/galley/core/store/models"
+	"github.com/galleychat/galley/core/store/versions"
 	"github.com/galleychat/galley/core/web"
 )
 
@@ -47,9 +48,9 @@ type versionIn struct {
 // versionError is how a version that is not there, or that has to stay, is answered.
 func versionError(err error) error {
 	switch {
-	case errors.Is(err, rows.ErrNoVersion):
+	case errors.Is(err, versions.ErrNone):
 		return errNoVersion
-	case errors.Is(err, rows.ErrCurrentVersion):
+	case errors.Is(err, versions.ErrCurrent):
 		return web.Fail(http.StatusBadRequest, "Cannot delete the current version")
 	case errors.Is(err, store.ErrNotFound):
 		return errNotFound

@@ -7,6 +7,7 @@ import (
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/jsondoc"
 	rows "github.com/galleychat/galley/core/store/prompts"
+	"github.com/galleychat/galley/core/store/versions"
 	"github.com/galleychat/galley/core/textdiff"
 	"github.com/galleychat/galley/core/web"
 )
@@ -29,10 +30,13 @@ type versionIn struct {
 	HistoryID string `path:"history_id"`
 }
 
-// versionError is how a version that is not there is answered.
+// versionError is how a version that is not there, or has to stay, is answered.
 func versionError(err error) error {
-	if errors.Is(err, rows.ErrNoVersion) {
+	switch {
+	case errors.Is(err, versions.ErrNone):
 		return errNotFound
+	case errors.Is(err, versions.ErrCurrent):
+		return web.Fail(http.StatusBadRequest, "Cannot delete the active production version")
 	}
 	return err
 }
@@ -50,9 +54,6 @@ func (m *Module) deleteVersion(c *web.Call, in versionIn) (bool, error) {
 	p, err := m.allowed(c, in.ID, access.Write)
 	if err != nil {
 		return false, err
-	}
-	if p.VersionID != nil && *p.VersionID == in.HistoryID {
-		return false, web.Fail(http.StatusBadRequest, "Cannot delete the active production version")
 	}
 	err = m.rows.DeleteVersion(c.Context(), p.ID, in.HistoryID)
 	return err == nil, versionError(err)

@@ -12,6 +12,7 @@ import (
 	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/store"
 	rows "github.com/galleychat/galley/core/store/prompts"
+	"github.com/galleychat/galley/core/store/versions"
 	"github.com/galleychat/galley/core/web"
 )
 
@@ -258,7 +259,7 @@ func changed(err error) error {
 	switch {
 	case errors.Is(err, store.ErrConflict):
 		return errTaken
-	case errors.Is(err, store.ErrNotFound), errors.Is(err, rows.ErrNoVersion):
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, versions.ErrNone):
 		return errDefault
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/jsondoc"
 	rows "github.com/galleychat/galley/core/store/tools"
+	"github.com/galleychat/galley/core/store/versions"
 	"github.com/galleychat/galley/core/textdiff"
 	"github.com/galleychat/galley/core/web"
 )
@@ -27,9 +28,9 @@ func (m *Module) versioned(c *web.Call, id string) (*rows.Tool, error) {
 // versionError is how a version that is not there, or must stay, is answered.
 func versionError(err error) error {
 	switch {
-	case errors.Is(err, rows.ErrNoVersion):
+	case errors.Is(err, versions.ErrNone):
 		return web.Fail(http.StatusNotFound, "Version not found")
-	case errors.Is(err, rows.ErrCurrentVersion):
+	case errors.Is(err, versions.ErrCurrent):
 		return web.Fail(http.StatusBadRequest, "Cannot delete the current version")
 	}
 	return err

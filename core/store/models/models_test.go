@@ -11,6 +11,7 @@ import (
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/models"
 	"github.com/galleychat/galley/core/store/storetest"
+	"github.com/galleychat/galley/core/store/versions"
 )
 
 var ctx = context.Background()
@@ -170,7 +171,7 @@ func TestDeleteVersion(t *testing.T) {
 		for _, c := range []struct {
 			model, id string
 			want      error
-		}{{"a", ids[1], models.ErrCurrentVersion}, {"a", "none", models.ErrNoVersion}, {"b", ids[0], models.ErrNoVersion}, {"a", ids[0], nil}, {"a", ids[0], models.ErrNoVersion}} {
+		}{{"a", ids[1], versions.ErrCurrent}, {"a", "none", versions.ErrNone}, {"b", ids[0], versions.ErrNone}, {"a", ids[0], nil}, {"a", ids[0], versions.ErrNone}} {
 			if err := s.DeleteVersion(ctx, c.model, c.id); !errors.Is(err, c.want) {
 				t.Errorf("%s %s: %v, want %v", c.model, c.id, err, c.want)
 			}

@@ -9,14 +9,11 @@ import (
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/models"
 	"github.com/galleychat/galley/core/store"
+	"github.com/galleychat/galley/core/store/versions"
 )
 
-// Errors of writes, besides store.ErrNotFound and store.ErrConflict.
-var (
-	ErrVersionConflict = errors.New("the model was changed meanwhile")
-	ErrCurrentVersion  = errors.New("the version is the current one")
-	ErrNoVersion       = errors.New("no such version")
-)
+// ErrVersionConflict says that somebody else wrote first.
+var ErrVersionConflict = errors.New("the model was changed meanwhile")
 
 // Form is what a model is to be. Params and Meta are in the reference's form.
 type Form struct {
@@ -54,20 +51,10 @@ func (f *Form) storedMeta() jsondoc.Doc {
 
 func (f *Form) snapshot() jsondoc.Doc { return snapshot(f.Name, f.BaseModelID, f.Params, f.Meta) }
 
-func addVersion(ctx context.Context, q store.Querier, modelID string, snap jsondoc.Doc, userID string, parent, message *string, now int64) (string, error) {
-	id := store.NewID()
-	_, err := q.Exec(ctx, "INSERT INTO model_history (id, model_id, parent_id, snapshot, user_id, commit_message, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-		id, modelID, parent, snap, userID, message, now)
-	if err != nil {
-		return "", fmt.Errorf("add version of model %q: %w", modelID, err)
-	}
-	return id, nil
-}
-
 // Insert adds a model with its first version. store.ErrConflict says that the id is taken.
 func Insert(ctx context.Context, q store.Querier, f Form, userID string) (models.Row, error) {
 	now := time.Now().Unix()
-	version, err := addVersion(ctx, q, f.ID, f.snapshot(), userID, nil, f.Message, now)
+	version, err := history.Add(ctx, q, f.ID, versions.Version{UserID: userID, Message: f.Message, CreatedAt: now}, f.snapshot())
 	if err != nil {
 		return models.Row{}, err
 	}
@@ -92,7 +79,7 @@ func Update(ctx context.Context, q store.Querier, current models.Row, f Form, us
 	next.UpdatedAt = time.Now().Unix()
 	snap := f.snapshot()
 	if !jsondoc.Same(snap, snapshot(current.Name, current.BaseModelID, current.Params, current.Meta)) {
-		version, err := addVersion(ctx, q, current.ID, snap, userID, current.VersionID, f.Message, next.UpdatedAt)
+		version, err := history.Add(ctx, q, current.ID, versions.Version{ParentID: current.VersionID, UserID: userID, Message: f.Message, CreatedAt: next.UpdatedAt}, snap)
 		if err != nil {
 			return next, err
 		}
@@ -103,12 +90,8 @@ func Update(ctx context.Context, q store.Querier, current models.Row, f Form, us
 
 // Restore makes an earlier version the current one; f holds its content. Whether the model is active and hidden stays.
 func Restore(ctx context.Context, q store.Querier, current models.Row, f Form, version string) (models.Row, error) {
-	var n int
-	if err := q.QueryRow(ctx, "SELECT count(*) FROM model_history WHERE id = $1 AND model_id = $2", version, current.ID).Scan(&n); err != nil {
-		return current, fmt.Errorf("version of model %q: %w", current.ID, err)
-	}
-	if n == 0 {
-		return current, ErrNoVersion
+	if _, err := history.Get(ctx, q, current.ID, version); err != nil {
+		return current, err
 	}
 	next := current
 	next.Name, next.BaseModelID, next.Params, next.Meta = f.Name, f.BaseModelID, f.Params, f.storedMeta().Delete("hidden")
@@ -170,9 +153,11 @@ func Delete(ctx context.Context, q store.Querier, ids ...string) error {
 		return nil
 	}
 	in, args := store.In(nil, ids)
+	if err := history.Clear(ctx, q, ids...); err != nil {
+		return err
+	}
 	for _, text := range []string{
 		"DELETE FROM access_grant WHERE resource_type = 'model' AND resource_id IN " + in,
-		"DELETE FROM model_history WHERE model_id IN " + in,
 		"DELETE FROM model WHERE id IN " + in,
 	} {
 		if _, err := q.Exec(ctx, text, args...); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
+	"github.com/galleychat/galley/core/store/versions"
 )
 
 // ResourceType is the type of prompts in access grants.
@@ -278,7 +279,7 @@ func (s *Store) Insert(ctx context.Context, userID string, f Form, grants []acce
 		if err != nil {
 			return err
 		}
-		version, err := addVersion(ctx, tx, p.ID, nil, f.snapshot(f.Command, p.Tags, given), userID, f.Message, now)
+		version, err := history.Add(ctx, tx, p.ID, versions.Version{UserID: userID, Message: f.Message, CreatedAt: now}, f.snapshot(f.Command, p.Tags, given))
 		if err != nil {
 			return err
 		}
@@ -338,7 +339,7 @@ func (s *Store) Update(ctx context.Context, id, userID string, f Form) (*Prompt,
 		if err != nil {
 			return err
 		}
-		parent, err := latest(ctx, tx, id)
+		parent, err := history.Latest(ctx, tx, id)
 		if err != nil {
 			return err
 		}
@@ -346,7 +347,8 @@ func (s *Store) Update(ctx context.Context, id, userID string, f Form) (*Prompt,
 		if tags == nil && p.Tags.Truthy() {
 			tags = p.Tags
 		}
-		version, err := addVersion(ctx, tx, id, parent, f.snapshot(p.Command, tags.Or(jsondoc.Doc("[]")), grants[id]), userID, f.Message, time.Now().Unix())
+		version, err := history.Add(ctx, tx, id, versions.Version{ParentID: parent, UserID: userID, Message: f.Message, CreatedAt: time.Now().Unix()},
+			f.snapshot(p.Command, tags.Or(jsondoc.Doc("[]")), grants[id]))
 		if err == nil && !f.Draft {
 			p.VersionID = &version
 		}
@@ -384,10 +386,11 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 		if err := s.access.DeleteGrants(ctx, tx, ResourceType, id); err != nil {
 			return err
 		}
-		for _, text := range []string{"DELETE FROM prompt_history WHERE prompt_id = $1", "DELETE FROM prompt WHERE id = $1"} {
-			if _, err := tx.Exec(ctx, text, id); err != nil {
-				return fmt.Errorf("delete prompt %q: %w", id, err)
-			}
+		if err := history.Clear(ctx, tx, id); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "DELETE FROM prompt WHERE id = $1", id); err != nil {
+			return fmt.Errorf("delete prompt %q: %w", id, err)
 		}
 		return nil
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
+	"github.com/galleychat/galley/core/store/versions"
 )
 
 // ResourceType is the type of tools in access grants.
@@ -177,7 +178,7 @@ func (s *Store) Insert(ctx context.Context, id, userID string, f Form, grants []
 	now := time.Now().Unix()
 	t := Tool{ID: id, UserID: &userID, Name: f.Name, Content: &f.Content, Specs: f.Specs, Meta: f.Meta, UpdatedAt: now, CreatedAt: now}
 	err := s.db.Tx(ctx, func(tx *store.Tx) error {
-		version, err := addVersion(ctx, tx, id, nil, snapshot(f.Name, f.Content, f.Meta), userID, f.Message, now)
+		version, err := history.Add(ctx, tx, id, versions.Version{UserID: userID, Message: f.Message, CreatedAt: now}, snapshot(f.Name, f.Content, f.Meta))
 		if err != nil {
 			return err
 		}
@@ -205,7 +206,7 @@ type Change struct {
 	NoCode  bool // the user may not change the code
 }
 
-// Update changes a tool. ErrCode, ErrNoVersion and ErrOtherVersion say why it does not.
+// Update changes a tool. ErrCode, versions.ErrNone and ErrOtherVersion say why it does not.
 func (s *Store) Update(ctx context.Context, id string, c Change) (*Tool, error) {
 	var t Tool
 	err := s.db.Tx(ctx, func(tx *store.Tx) (err error) {
@@ -219,7 +220,7 @@ func (s *Store) Update(ctx context.Context, id string, c Change) (*Tool, error) 
 		now := time.Now().Unix()
 		switch {
 		case c.Version != "":
-			v, err := version(ctx, tx, id, c.Version)
+			v, err := history.Get(ctx, tx, id, c.Version)
 			if err != nil {
 				return err
 			}
@@ -228,7 +229,7 @@ func (s *Store) Update(ctx context.Context, id string, c Change) (*Tool, error) 
 			}
 			t.VersionID = &v.ID
 		case t.VersionID == nil || *t.VersionID == "" || !jsondoc.Same(before, after):
-			v, err := addVersion(ctx, tx, id, t.VersionID, after, c.UserID, c.Message, now)
+			v, err := history.Add(ctx, tx, id, versions.Version{ParentID: t.VersionID, UserID: c.UserID, Message: c.Message, CreatedAt: now}, after)
 			if err != nil {
 				return err
 			}
@@ -268,10 +269,11 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 		if err := s.access.DeleteGrants(ctx, tx, ResourceType, id); err != nil {
 			return err
 		}
-		for _, text := range []string{"DELETE FROM tool_history WHERE tool_id = $1", "DELETE FROM tool WHERE id = $1"} {
-			if _, err := tx.Exec(ctx, text, id); err != nil {
-				return fmt.Errorf("delete tool %q: %w", id, err)
-			}
+		if err := history.Clear(ctx, tx, id); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "DELETE FROM tool WHERE id = $1", id); err != nil {
+			return fmt.Errorf("delete tool %q: %w", id, err)
 		}
 		return nil
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/storetest"
 	"github.com/galleychat/galley/core/store/tools"
+	"github.com/galleychat/galley/core/store/versions"
 )
 
 func open(t *testing.T, db *store.DB) *tools.Store {
@@ -85,10 +86,10 @@ func TestVersions(t *testing.T) {
 		if r, err := s.Update(ctx, "sums", back); err != nil || *r.VersionID != *one.VersionID {
 			t.Errorf("%+v, %v", r, err)
 		}
-		if err := s.DeleteVersion(ctx, "sums", *one.VersionID); !errors.Is(err, tools.ErrCurrentVersion) {
+		if err := s.DeleteVersion(ctx, "sums", *one.VersionID); !errors.Is(err, versions.ErrCurrent) {
 			t.Errorf("the current version: %v", err)
 		}
-		if err := s.DeleteVersion(ctx, "sums", "none"); !errors.Is(err, tools.ErrNoVersion) {
+		if err := s.DeleteVersion(ctx, "sums", "none"); !errors.Is(err, versions.ErrNone) {
 			t.Errorf("no version: %v", err)
 		}
 		if err := s.DeleteVersion(ctx, "sums", *two.VersionID); err != nil {
@@ -103,7 +104,7 @@ func TestVersions(t *testing.T) {
 		if _, err := s.Get(ctx, "sums"); !errors.Is(err, store.ErrNotFound) {
 			t.Error(err)
 		}
-		if _, err := s.Version(ctx, "sums", *one.VersionID); !errors.Is(err, tools.ErrNoVersion) {
+		if _, err := s.Version(ctx, "sums", *one.VersionID); !errors.Is(err, versions.ErrNone) {
 			t.Error(err)
 		}
 	})
