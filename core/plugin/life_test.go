@@ -21,6 +21,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/galleychat/galley/core/filter"
+	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
 )
 
@@ -433,4 +434,46 @@ func descriptors(t testing.TB) int {
 		t.Fatal(err)
 	}
 	return len(list)
+}
+
+// TestConfigStays configures a plugin between the reading of the table of states and the taking over of what was read: it
+// must not bring back what was there.
+func TestConfigStays(t *testing.T) {
+	b := newBench(t, quick())
+	b.faulty(t, Manifest{ID: "faulty"})
+	b.start(t)
+	set := func(count string) {
+		t.Helper()
+		got, err := b.SetConfig(t.Context(), "faulty", jsondoc.Doc(`{"count":`+count+`}`))
+		if err != nil || string(got.Get("count")) != count {
+			t.Fatal(string(got), err)
+		}
+	}
+	set("1")
+	u, err := b.find("faulty")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := u.askedSoFar()
+	old, err := b.states.States(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	set("2")
+	if u.adopt(asked, true, old["faulty"].Config) {
+		t.Error("what was read before a change was taken over after it")
+	}
+	now, err := b.states.States(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !u.adopt(u.askedSoFar(), true, now["faulty"].Config) {
+		t.Error("what was read after a change was not taken over")
+	}
+	if err := b.Wait(t.Context(), "faulty"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := b.Config("faulty"); err != nil || string(got.Get("count")) != "2" {
+		t.Error(string(got), err)
+	}
 }

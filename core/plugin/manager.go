@@ -389,8 +389,14 @@ func (m *Manager) find(id string) (*unit, error) {
 	return nil, fmt.Errorf("plugin %q: %w", id, store.ErrNotFound)
 }
 
-// readStates takes over what stands in the table: what is enabled, and configurations.
+// readStates takes over what stands in the table: what is enabled, and configurations. What is asked of a plugin while the
+// table is read may not stand in what was read yet: the next look finds it.
 func (m *Manager) readStates(ctx context.Context, first bool) error {
+	units := m.all()
+	asked := make([]uint64, len(units))
+	for i, u := range units {
+		asked[i] = u.askedSoFar()
+	}
 	version, err := m.states.Version(ctx)
 	if err != nil {
 		return err
@@ -405,13 +411,19 @@ func (m *Manager) readStates(ctx context.Context, first bool) error {
 	if err != nil {
 		return err
 	}
-	m.mu.Lock()
-	m.version = version
-	m.published.states = states
-	m.mu.Unlock()
-	for _, u := range m.all() {
+	whole := true
+	for i, u := range units {
 		state, ok := states[u.ID()]
-		u.adopt(!ok || state.Enabled, state.Config)
+		whole = u.adopt(asked[i], !ok || state.Enabled, state.Config) && whole
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.published.states = states
+	for _, u := range m.units {
+		whole = whole && slices.Contains(units, u) // one that came meanwhile knows earlier states
+	}
+	if m.version = version; !whole {
+		m.version = -1
 	}
 	return nil
 }
@@ -422,14 +434,17 @@ func (m *Manager) stateOf(ctx context.Context, id string) (enabled bool, set jso
 	return s.Enabled, s.Config, err
 }
 
-// adopt takes over what an administrator set, here or at another replica.
-func (u *unit) adopt(enabled bool, set jsondoc.Doc) {
+// adopt takes over what an administrator set, here or at another replica, unless more was asked of the unit than asked says.
+func (u *unit) adopt(asked uint64, enabled bool, set jsondoc.Doc) bool {
 	u.mu.Lock()
-	same := u.enabled == enabled && string(u.set) == string(set)
-	u.mu.Unlock()
-	if !same {
-		u.ask(func() { u.enabled, u.set = enabled, set })
+	defer u.mu.Unlock()
+	if u.asked != asked {
+		return false
 	}
+	if u.enabled != enabled || string(u.set) != string(set) {
+		u.askLocked(func() { u.enabled, u.set = enabled, set })
+	}
+	return true
 }
 
 // dataDir is where a plugin may keep files.

@@ -8,10 +8,21 @@ import (
 // ask changes what is wanted of a unit.
 func (u *unit) ask(change func()) {
 	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.askLocked(change)
+}
+
+func (u *unit) askLocked(change func()) {
 	change()
 	u.asked++
-	u.mu.Unlock()
 	u.notify()
+}
+
+// askedSoFar counts the changes that were asked for.
+func (u *unit) askedSoFar() uint64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.asked
 }
 
 // dealtWith tells those who wait that the changes up to n were dealt with, whatever came of them.
