@@ -355,6 +355,9 @@ func (x *exchange) body(chunked bool) error {
 	for {
 		n, err := r.Body.Read(buf[:])
 		x.read += int64(n)
+		if err == io.EOF {
+			x.ended.Store(true) // before the plugin can answer the last of it
+		}
 		if n > 0 {
 			_ = x.conn.SetWriteDeadline(time.Now().Add(x.b.timeout)) // for a plugin that does not read
 			_, err := to.Write(buf[:n])
@@ -367,7 +370,6 @@ func (x *exchange) body(chunked bool) error {
 			}
 		}
 		if err == io.EOF {
-			x.ended.Store(true)
 			break
 		}
 		if err != nil {
@@ -388,19 +390,26 @@ func (x *exchange) body(chunked bool) error {
 	return out.Flush()
 }
 
-// bodySent says whether the whole body has been sent.
+// bodySent says whether the whole body has been sent. A plugin may answer its last byte before its sender can say so.
 func (x *exchange) bodySent() bool {
 	if x.sent == nil {
 		return true
+	}
+	patience := time.Duration(0)
+	if x.ended.Load() {
+		patience = sentTime
 	}
 	select {
 	case err := <-x.sent:
 		x.sent = nil
 		return err == nil
-	default:
+	case <-time.After(patience):
 		return false
 	}
 }
+
+// sentTime is how long a connection to a plugin is worth waiting for.
+const sentTime = 10 * time.Millisecond
 
 // endBody waits until nobody reads the request's body any more, which the handler must not outlive.
 func (x *exchange) endBody() {
@@ -412,7 +421,9 @@ func (x *exchange) endBody() {
 		return
 	default:
 	}
-	if !x.ended.Load() { // it may wait for a client that sends nothing; after the end this would end the client's connection
+	// It may wait for a client that sends nothing. After the end of the body net/http itself reads on, and takes the end of
+	// its patience for the end of the connection: all requests that follow on it would be cancelled.
+	if !x.ended.Load() {
 		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now())
 	}
 	<-x.sent
@@ -477,6 +488,9 @@ func (x *exchange) answer(res *http.Response) error {
 	announced := len(res.Trailer)
 	for name := range res.Trailer {
 		h.Add("Trailer", name)
+	}
+	if x.hasBody() && !x.ended.Load() {
+		h.Set("Connection", "close") // the rest of the body may never be read
 	}
 	x.w.WriteHeader(res.StatusCode)
 	if err := x.copy(res); err != nil {

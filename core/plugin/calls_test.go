@@ -1,11 +1,13 @@
 package plugin
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -437,5 +439,48 @@ func testDuplex(t *testing.T, b *bench) {
 	defer resp.Body.Close()
 	if text, _ := io.ReadAll(resp.Body); !strings.HasPrefix(string(text), "3") || !strings.HasSuffix(string(text), "s") {
 		t.Errorf("trailer of the request: %s", text)
+	}
+}
+
+// TestAnswerBeforeTheBody has a plugin answer a request whose body is not there yet. Either nothing more is asked on the
+// client's connection, or what is asked there is answered.
+func TestAnswerBeforeTheBody(t *testing.T) {
+	b := newBench(t, quick())
+	b.faulty(t, Manifest{ID: "faulty"})
+	b.start(t)
+	for _, c := range []struct {
+		name   string
+		body   int // more than net/http reads in the plugin, where it is not sent
+		sent   string
+		closed bool
+	}{
+		{"some of it", 1 << 20, "01234", true},
+		{"all of it", 10, "0123456789", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			in := bufio.NewReader(conn)
+			for n := range 50 {
+				fmt.Fprintf(conn, "POST /api/v1/plugins/faulty/pid HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\nContent-Length: %d\r\n\r\n%s", c.body, c.sent)
+				_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+				resp, err := http.ReadResponse(in, nil)
+				if err != nil {
+					t.Fatalf("request %d: %v", n, err)
+				}
+				if _, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 {
+					t.Fatalf("request %d: %d %v", n, resp.StatusCode, err)
+				}
+				if resp.Close != c.closed {
+					t.Fatalf("request %d: closed is %t", n, resp.Close)
+				}
+				if resp.Close {
+					return
+				}
+			}
+		})
 	}
 }
