@@ -20,8 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
+	redigo "github.com/gomodule/redigo/redis"
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
@@ -36,17 +35,9 @@ const (
 	logEvery       = 30 * time.Second // while it is down
 )
 
-// silent is the library's log: what fails is told by the calls.
-type silent struct{}
-
-// Printf implements the library's interface.
-func (silent) Printf(context.Context, string, ...any) {}
-
-func init() { goredis.SetLogger(silent{}) }
-
 // Client is a connection to Redis. Its methods may be called at once.
 type Client struct {
-	rdb     goredis.UniversalClient
+	servers servers
 	prefix  string
 	timeout time.Duration // of a call
 	log     *slog.Logger
@@ -60,11 +51,11 @@ func Open(e config.Redis, log *slog.Logger) (*Client, error) {
 	if e.URL == "" {
 		return nil, nil
 	}
-	rdb, err := connect(e)
+	s, err := connect(e)
 	if err != nil {
 		return nil, fmt.Errorf("REDIS_URL: %w", err)
 	}
-	return &Client{rdb: rdb, prefix: e.KeyPrefix, timeout: max(orDefault(e.ConnectTimeout), orDefault(e.Timeout)), log: log, now: time.Now}, nil
+	return &Client{servers: s, prefix: e.KeyPrefix, timeout: max(orDefault(e.ConnectTimeout), orDefault(e.Timeout)), log: log, now: time.Now}, nil
 }
 
 func orDefault(d time.Duration) time.Duration {
@@ -76,7 +67,8 @@ func orDefault(d time.Duration) time.Duration {
 
 // address is REDIS_URL taken apart.
 type address struct {
-	network, host string // of a single server; host is the name of the service where sentinels know the server
+	network, host string // of a single server
+	service       string // its name, where sentinels know it
 	username      string
 	password      string
 	db            int
@@ -89,7 +81,7 @@ func parse(text string) (*address, error) {
 	if err != nil {
 		return nil, errors.New("not an address") // the error would show the password
 	}
-	a := &address{network: "tcp", username: u.User.Username()}
+	a := &address{network: "tcp", service: u.Hostname(), username: u.User.Username()}
 	a.password, _ = u.User.Password()
 	q := u.Query()
 	db := strings.Trim(u.Path, "/")
@@ -97,7 +89,7 @@ func parse(text string) (*address, error) {
 	case "unix":
 		a.network, a.host, db = "unix", u.Path, ""
 	case "rediss":
-		a.tls = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Hostname()}
+		a.tls = &tls.Config{MinVersion: tls.VersionTLS12} // the name is that of the server, which sentinels and clusters tell
 		if q.Get("ssl_cert_reqs") == "none" {
 			a.tls.InsecureSkipVerify = true
 		}
@@ -135,38 +127,11 @@ func parse(text string) (*address, error) {
 	return a, nil
 }
 
-func connect(e config.Redis) (goredis.UniversalClient, error) {
-	a, err := parse(e.URL)
-	if err != nil {
-		return nil, err
-	}
-	o := goredis.UniversalOptions{
-		Username: a.username, Password: a.password, DB: a.db, TLSConfig: a.tls,
-		DialTimeout: orDefault(e.ConnectTimeout), ReadTimeout: orDefault(e.Timeout), WriteTimeout: orDefault(e.Timeout),
-		ContextTimeoutEnabled: true, MaxRetries: 1, DialerRetries: 1, ConnMaxIdleTime: e.HealthInterval, DisableIdentity: true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	}
-	switch {
-	case len(e.SentinelHosts) > 0:
-		o.MasterName, _, _ = net.SplitHostPort(a.host)
-		o.SentinelUsername, o.SentinelPassword = a.username, a.password
-		o.MaxRetries, o.MinRetryBackoff = e.SentinelRetries, e.ReconnectDelay
-		for _, h := range e.SentinelHosts {
-			o.Addrs = append(o.Addrs, net.JoinHostPort(strings.TrimSpace(h), strconv.Itoa(e.SentinelPort)))
-		}
-		return goredis.NewFailoverClient(o.Failover()), nil
-	case e.Cluster:
-		o.Addrs = []string{a.host}
-		return goredis.NewClusterClient(o.Cluster()), nil
-	}
-	o.Addrs = []string{a.host}
-	simple := o.Simple()
-	simple.Network = a.network
-	return goredis.NewClient(simple), nil
-}
-
 // Stop closes all connections.
-func (c *Client) Stop(context.Context) error { return c.rdb.Close() }
+func (c *Client) Stop(context.Context) error {
+	c.servers.close()
+	return nil
+}
 
 // do runs a call in time. It fails at once while Redis is down, but for the call whose turn it is to try.
 func (c *Client) do(ctx context.Context, call func(ctx context.Context) error) error {
@@ -193,6 +158,17 @@ func (c *Client) do(ctx context.Context, call func(ctx context.Context) error) e
 	return nil
 }
 
+// run has commands run in time; an error that one is answered with is an error of them all.
+func (c *Client) run(ctx context.Context, commands ...command) (answers []any, err error) {
+	err = c.do(ctx, func(ctx context.Context) error {
+		if answers, err = c.servers.run(ctx, commands); err != nil {
+			return err
+		}
+		return refused(answers)
+	})
+	return answers, err
+}
+
 // warn says that Redis is down, now and then.
 func (c *Client) warn(now time.Time, err error) {
 	last := c.logged.Load()
@@ -203,7 +179,8 @@ func (c *Client) warn(now time.Time, err error) {
 
 // Ping says whether Redis answers, for probes of readiness.
 func (c *Client) Ping(ctx context.Context) error {
-	return c.do(ctx, func(ctx context.Context) error { return c.rdb.Ping(ctx).Err() })
+	_, err := c.run(ctx, command{name: "PING"})
+	return err
 }
 
 // Revoke has a token refused by all processes until it expires (Unix seconds; 0 means never).
@@ -214,64 +191,59 @@ func (c *Client) Revoke(ctx context.Context, jti string, expires int64) error {
 			return nil
 		}
 	}
-	return c.do(ctx, func(ctx context.Context) error { return c.rdb.Set(ctx, c.tokenKey(jti), "1", keep).Err() })
+	set := command{name: "SET", key: c.tokenKey(jti), args: []any{"1"}}
+	if keep > 0 {
+		set.args = append(set.args, "PX", max(keep.Milliseconds(), 1))
+	}
+	_, err := c.run(ctx, set)
+	return err
 }
 
 func (c *Client) tokenKey(jti string) string { return c.prefix + ":auth:token:" + jti + ":revoked" }
 
 // Revoked says whether a token was revoked, alone or with all of its account that were made until a moment.
 func (c *Client) Revoked(ctx context.Context, t auth.Claims) (bool, error) {
-	var token, account *goredis.StringCmd
-	err := c.do(ctx, func(ctx context.Context) error {
-		_, err := c.rdb.Pipelined(ctx, func(p goredis.Pipeliner) error {
-			if t.JTI != "" {
-				token = p.Get(ctx, c.tokenKey(t.JTI))
-			}
-			account = p.Get(ctx, c.prefix+":auth:user:"+t.ID+":revoked_at")
-			return nil
-		})
-		return there(err)
-	})
+	commands := []command{{name: "GET", key: c.prefix + ":auth:user:" + t.ID + ":revoked_at"}}
+	if t.JTI != "" {
+		commands = append(commands, command{name: "GET", key: c.tokenKey(t.JTI)})
+	}
+	answers, err := c.run(ctx, commands...)
 	if err != nil {
 		return false, err
 	}
-	if token != nil && token.Val() != "" {
+	if len(answers) > 1 && text(answers[1]) != "" {
 		return true, nil
 	}
-	at, err := strconv.ParseInt(strings.TrimSpace(account.Val()), 10, 64)
+	at, err := strconv.ParseInt(strings.TrimSpace(text(answers[0])), 10, 64)
 	return err == nil && t.Issued <= at, nil
 }
 
-// there takes a key that does not exist for no error.
-func there(err error) error {
-	if errors.Is(err, goredis.Nil) {
-		return nil
-	}
-	return err
+// text is an answer as text; "" for a key that does not exist.
+func text(answer any) string {
+	s, _ := redigo.String(answer, nil) // no error says more than ""
+	return s
 }
 
 // Count implements auth.Counter.
 func (c *Client) Count(key string, bucket, earlier int64, keep time.Duration) (int, error) {
 	name := func(i int64) string { return c.prefix + ":ratelimit:" + key + ":" + strconv.FormatInt(i, 10) }
-	var now *goredis.IntCmd
-	before := make([]*goredis.StringCmd, 0, earlier)
-	err := c.do(context.Background(), func(ctx context.Context) error {
-		_, err := c.rdb.Pipelined(ctx, func(p goredis.Pipeliner) error {
-			now = p.Incr(ctx, name(bucket))
-			p.Expire(ctx, name(bucket), keep)
-			for i := bucket - earlier; i < bucket; i++ {
-				before = append(before, p.Get(ctx, name(i)))
-			}
-			return nil
-		})
-		return there(err)
-	})
+	commands := []command{
+		{name: "INCR", key: name(bucket)},
+		{name: "PEXPIRE", key: name(bucket), args: []any{keep.Milliseconds()}},
+	}
+	for i := bucket - earlier; i < bucket; i++ {
+		commands = append(commands, command{name: "GET", key: name(i)})
+	}
+	answers, err := c.run(context.Background(), commands...)
 	if err != nil {
 		return 0, err
 	}
-	total := int(now.Val())
-	for _, b := range before {
-		n, _ := strconv.Atoi(b.Val()) // a key that is not there, or no number, counts nothing
+	total, err := redigo.Int(answers[0], nil)
+	if err != nil {
+		return 0, err
+	}
+	for _, before := range answers[2:] {
+		n, _ := strconv.Atoi(text(before)) // a key that is not there, or no number, counts nothing
 		total += n
 	}
 	return total, nil

@@ -2,7 +2,14 @@ package redis
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
 	"log/slog"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -10,10 +17,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	redigo "github.com/gomodule/redigo/redis"
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/config"
@@ -112,8 +121,8 @@ func TestClient(t *testing.T) {
 	m.FlushAll()
 	use(t, open(t, config.Redis{URL: "redis://" + m.Addr(), Cluster: true}, &lines{}), get, set)
 
-	m.RequireUserAuth("joe", "p w")
-	c := open(t, config.Redis{URL: "redis://joe:p%20w@" + m.Addr() + "/3", KeyPrefix: "mine"}, &lines{})
+	m.RequireUserAuth("joe", "p%w")
+	c := open(t, config.Redis{URL: "redis://joe:p%25w@" + m.Addr() + "/3", KeyPrefix: "mine"}, &lines{})
 	if err := c.Revoke(t.Context(), "j", 0); err != nil {
 		t.Fatal(err)
 	}
@@ -126,19 +135,54 @@ func TestClient(t *testing.T) {
 	}
 }
 
-// start starts redis-server and waits until a client reaches it.
-func start(t *testing.T, c *Client, args ...string) {
+// serve starts redis-server; stop kills it.
+func serve(t *testing.T, args ...string) (stop func()) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "redis-server", args...)
+	ctx, cancel := context.WithCancel(t.Context())
+	cmd := exec.CommandContext(ctx, "redis-server", args...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Wait() }) // the test's context has ended, and so does the server
-	for end := time.Now().Add(20 * time.Second); c.rdb.Ping(t.Context()).Err() != nil; time.Sleep(10 * time.Millisecond) {
+	stop = func() {
+		cancel()
+		_ = cmd.Wait() // it was killed
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// until waits for a condition.
+func until(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("redis-server %v does not answer", args)
+			t.Fatalf("not so in time: %s", what)
 		}
 	}
+}
+
+// start starts redis-server and waits until a client reaches it.
+func start(t *testing.T, c *Client, args ...string) (stop func()) {
+	t.Helper()
+	stop = serve(t, args...)
+	until(t, "redis-server answers", func() bool {
+		_, err := c.servers.run(t.Context(), []command{{name: "PING"}})
+		return err == nil
+	})
+	return stop
+}
+
+// ask has a server of a client run a command.
+func ask(t *testing.T, c *Client, name, key string, args ...any) string {
+	t.Helper()
+	answers, err := c.servers.run(t.Context(), []command{{name: name, key: key, args: args}})
+	if err == nil {
+		err = refused(answers)
+	}
+	if err != nil {
+		t.Fatalf("%s %s %v: %v", name, key, args, err)
+	}
+	return text(answers[0])
 }
 
 // folder is a folder for a server's files; a socket's path has to be short.
@@ -161,12 +205,7 @@ func folder(t *testing.T) string {
 // useReal is use with a server that is asked by the client's own connection.
 func useReal(t *testing.T, c *Client) {
 	t.Helper()
-	use(t, c, func(key string) string { return c.rdb.Get(t.Context(), key).Val() },
-		func(key, value string) {
-			if err := c.rdb.Set(t.Context(), key, value, 0).Err(); err != nil {
-				t.Fatal(err)
-			}
-		})
+	use(t, c, func(key string) string { return ask(t, c, "GET", key) }, func(key, value string) { ask(t, c, "SET", key, value) })
 }
 
 // TestServer is against a real server, over a Unix socket.
@@ -177,23 +216,211 @@ func TestServer(t *testing.T) {
 	useReal(t, c)
 }
 
-// TestSentinel finds a real server by way of a real sentinel, which knows it by a name.
+// TestSecure is against a real server that speaks TLS and knows the client by an account.
+func TestSecure(t *testing.T) {
+	dir := folder(t)
+	port, ca := freePort(t), certificate(t, dir)
+	e := config.Redis{URL: "rediss://joe:p%25w@127.0.0.1:" + port + "/1?ssl_ca_certs=" + ca}
+	c := open(t, e, &lines{})
+	users := filepath.Join(dir, "users.acl")
+	if err := os.WriteFile(users, []byte("user joe on >p%w ~* +@all\nuser default off\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start(t, c, "--port", "0", "--tls-port", port, "--bind", "127.0.0.1", "--save", "", "--dir", dir, "--tls-auth-clients", "no",
+		"--tls-cert-file", filepath.Join(dir, "cert.pem"), "--tls-key-file", filepath.Join(dir, "key.pem"), "--aclfile", users)
+	useReal(t, c)
+	for what, u := range map[string]string{
+		"another password": "rediss://joe:p@127.0.0.1:" + port + "/1?ssl_ca_certs=" + ca,
+		"no account":       "rediss://127.0.0.1:" + port + "/1?ssl_ca_certs=" + ca,
+		"not trusted":      "rediss://joe:p%25w@127.0.0.1:" + port + "/1",
+		"another name":     "rediss://joe:p%25w@localhost:" + port + "/1?ssl_ca_certs=" + ca,
+	} {
+		if err := open(t, config.Redis{URL: u}, &lines{}).Ping(t.Context()); err == nil {
+			t.Errorf("%s: taken", what)
+		}
+	}
+	if err := open(t, config.Redis{URL: "rediss://joe:p%25w@localhost:" + port + "/1?ssl_cert_reqs=none"}, &lines{}).Ping(t.Context()); err != nil {
+		t.Errorf("not looked at: %v", err)
+	}
+}
+
+// certificate makes cert.pem and key.pem for 127.0.0.1.
+func certificate(t *testing.T, dir string) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "cert.pem")
+	for name, b := range map[string]*pem.Block{path: {Type: "CERTIFICATE", Bytes: der}, filepath.Join(dir, "key.pem"): {Type: "PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(name, pem.EncodeToMemory(b), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return path
+}
+
+// TestSentinel finds a real server by way of a real sentinel, which knows it by a name, and the one that takes its place.
 func TestSentinel(t *testing.T) {
 	dir := folder(t)
-	port, sentinel := freePort(t), freePort(t)
-	direct := open(t, config.Redis{URL: "redis://127.0.0.1:" + port}, &lines{})
-	start(t, direct, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", dir)
+	port, other, sentinel := freePort(t), freePort(t), freePort(t)
+	direct := open(t, config.Redis{URL: "redis://:secret@127.0.0.1:" + port}, &lines{})
+	kill := start(t, direct, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", dir, "--requirepass", "secret", "--masterauth", "secret")
+	replica := open(t, config.Redis{URL: "redis://:secret@127.0.0.1:" + other + "/1"}, &lines{})
+	start(t, replica, "--port", other, "--bind", "127.0.0.1", "--save", "", "--dir", dir, "--requirepass", "secret", "--masterauth", "secret",
+		"--replicaof", "127.0.0.1 "+port, "--repl-diskless-sync-delay", "0")
 	conf := filepath.Join(dir, "sentinel.conf")
-	if err := os.WriteFile(conf, []byte("port "+sentinel+"\nbind 127.0.0.1\ndir "+dir+"\nsentinel monitor MyMaster 127.0.0.1 "+port+" 1\n"), 0o600); err != nil {
+	if err := os.WriteFile(conf, []byte("port "+sentinel+"\nbind 127.0.0.1\ndir "+dir+"\nsentinel monitor MyMaster 127.0.0.1 "+port+" 1\n"+
+		"sentinel auth-pass MyMaster secret\nsentinel down-after-milliseconds MyMaster 300\nsentinel failover-timeout MyMaster 2000\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	n, err := strconv.Atoi(sentinel)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := open(t, config.Redis{URL: "redis://MyMaster:1/1", SentinelHosts: []string{"127.0.0.1"}, SentinelPort: n, SentinelRetries: 2}, &lines{})
+	// the sentinel has no password; another is not there
+	e := config.Redis{URL: "redis://:secret@MyMaster:1/1", SentinelHosts: []string{"127.0.0.2", " 127.0.0.1"}, SentinelPort: n, SentinelRetries: 2, ReconnectDelay: 10 * time.Millisecond}
+	c := open(t, e, &lines{})
 	start(t, c, conf, "--sentinel")
 	useReal(t, c)
+	unknown := e
+	unknown.URL = "redis://:secret@Other/1"
+	if err := open(t, unknown, &lines{}).Ping(t.Context()); err == nil || !strings.Contains(err.Error(), `no master named "Other"`) && !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("a name that the sentinel does not know: %v", err)
+	}
+
+	until(t, "the replica has the keys, and the sentinel knows it", func() bool {
+		return ask(t, replica, "GET", "open-webui:ratelimit:ann@x:100") == "2" && sentinelKnows(t, sentinel, other)
+	})
+	kill()
+	until(t, "the other server is the master", func() bool { return c.Revoke(t.Context(), "after", 0) == nil })
+	if got := ask(t, replica, "GET", "open-webui:auth:token:after:revoked"); got != "1" {
+		t.Errorf("the other server has %q", got)
+	}
+	if gone, err := c.Revoked(t.Context(), auth.Claims{ID: "u1", JTI: "j1970", Issued: 1}); !gone || err != nil {
+		t.Errorf("what was there before: %v, %v", gone, err)
+	}
+
+	// a master that becomes a replica is left, though it answers
+	third := freePort(t)
+	last := open(t, config.Redis{URL: "redis://:secret@127.0.0.1:" + third + "/1"}, &lines{})
+	start(t, last, "--port", third, "--bind", "127.0.0.1", "--save", "", "--dir", dir, "--requirepass", "secret", "--masterauth", "secret",
+		"--replicaof", "127.0.0.1 "+other, "--repl-diskless-sync-delay", "0")
+	until(t, "the sentinel knows the third server", func() bool { return sentinelKnows(t, sentinel, third) })
+	watcher := open(t, config.Redis{URL: "redis://127.0.0.1:" + sentinel}, &lines{})
+	until(t, "the sentinel takes the third server", func() bool {
+		_, err := watcher.servers.run(t.Context(), []command{{name: "SENTINEL", args: []any{"failover", "MyMaster"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Revoke(t.Context(), "again", 0) == nil && ask(t, last, "GET", "open-webui:auth:token:again:revoked") == "1"
+	})
+}
+
+// sentinelKnows says whether a sentinel knows of a replica that is well.
+func sentinelKnows(t *testing.T, sentinel, port string) bool {
+	t.Helper()
+	c := open(t, config.Redis{URL: "redis://127.0.0.1:" + sentinel}, &lines{})
+	answers, err := c.servers.run(t.Context(), []command{{name: "SENTINEL", args: []any{"replicas", "MyMaster"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, _ := redigo.Values(answers[0], nil)
+	for _, r := range list {
+		m, err := redigo.StringMap(r, nil)
+		if err == nil && m["port"] == port && m["flags"] == "slave" && m["master-link-status"] == "ok" {
+			return true
+		}
+	}
+	return false
+}
+
+// TestCluster is against three real servers and one that takes the place of another, of which keys move about.
+func TestCluster(t *testing.T) {
+	dir := folder(t)
+	var nodes []*Client
+	var ports, buses, ids []string
+	for i := range 4 {
+		port, bus := freePort(t), freePort(t)
+		c := open(t, config.Redis{URL: "redis://127.0.0.1:" + port}, &lines{})
+		start(t, c, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", dir, "--cluster-enabled", "yes", "--cluster-port", bus,
+			"--cluster-config-file", "nodes-"+port, "--cluster-node-timeout", "5000", "--repl-diskless-sync-delay", "0")
+		nodes, ports, buses, ids = append(nodes, c), append(ports, port), append(buses, bus), append(ids, ask(t, c, "CLUSTER", "", "MYID"))
+		if i < 3 {
+			ask(t, c, "CLUSTER", "", "ADDSLOTSRANGE", i*5461, min((i+1)*5461-1, slotCount-1)+i/2)
+		}
+	}
+	for i := 1; i < 4; i++ {
+		ask(t, nodes[0], "CLUSTER", "", "MEET", "127.0.0.1", ports[i], buses[i])
+	}
+	until(t, "the cluster is whole", func() bool {
+		for _, n := range nodes {
+			info := ask(t, n, "CLUSTER", "", "INFO")
+			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_known_nodes:4") {
+				return false
+			}
+		}
+		return true
+	})
+	c := open(t, config.Redis{URL: "redis://127.0.0.1:" + ports[1] + "/7", Cluster: true}, &lines{})
+	useReal(t, c)
+	for key, want := range map[string]int{"123456789": 0x31c3, "{user1000}.following": slotOf("user1000"), "foo{}{bar}": slotOf("foo{}{bar}"), "foo{{bar}}zap": slotOf("{bar")} {
+		answers, err := nodes[0].servers.run(t.Context(), []command{{name: "CLUSTER", args: []any{"KEYSLOT", key}}})
+		if err != nil || slotOf(key) != want || answers[0] != int64(want) {
+			t.Errorf("the slot of %s: %d, want %d, %v says the server (%v)", key, slotOf(key), want, answers, err)
+		}
+	}
+
+	// a slot on its way from the first server to the second
+	key := func(i int) string { return c.tokenKey("{move}" + strconv.Itoa(i)) }
+	slot := slotOf(key(0))
+	from := min(slot/5461, 2)
+	to := (from + 1) % 3
+	ask(t, c, "SET", key(0), "old")
+	ask(t, nodes[to], "CLUSTER", "", "SETSLOT", slot, "IMPORTING", ids[from])
+	ask(t, nodes[from], "CLUSTER", "", "SETSLOT", slot, "MIGRATING", ids[to])
+	ask(t, c, "SET", key(1), "new")
+	if got := ask(t, nodes[from], "GET", key(0)) + ask(t, c, "GET", key(0)) + ask(t, c, "GET", key(1)); got != "oldoldnew" {
+		t.Errorf("while keys move: %q", got)
+	}
+	ask(t, nodes[from], "MIGRATE", "127.0.0.1", ports[to], key(0), 0, 1000)
+	for _, i := range []int{to, from} {
+		ask(t, nodes[i], "CLUSTER", "", "SETSLOT", slot, "NODE", ids[to])
+	}
+	if got := ask(t, c, "GET", key(0)) + ask(t, nodes[to], "GET", key(1)); got != "oldnew" {
+		t.Errorf("after keys moved: %q", got)
+	}
+
+	// the fourth server takes the place of the first
+	ask(t, nodes[3], "CLUSTER", "", "REPLICATE", ids[0])
+	until(t, "the fourth server follows the first", func() bool {
+		return strings.Contains(ask(t, nodes[3], "INFO", "", "replication"), "master_link_status:up")
+	})
+	until(t, "the fourth server has taken over", func() bool {
+		answers, err := nodes[3].servers.run(t.Context(), []command{{name: "CLUSTER", args: []any{"FAILOVER"}}, {name: "INFO", args: []any{"replication"}}})
+		return err == nil && strings.Contains(text(answers[1]), "role:master")
+	})
+	for i := range 20 {
+		token := auth.Claims{ID: "u9", JTI: "moved" + strconv.Itoa(i), Issued: 1}
+		if err := c.Revoke(t.Context(), token.JTI, 0); err != nil {
+			t.Fatal(err)
+		}
+		if gone, err := c.Revoked(t.Context(), token); !gone || err != nil {
+			t.Errorf("%s: %v, %v", token.JTI, gone, err)
+		}
+	}
 }
 
 func freePort(t *testing.T) string {
