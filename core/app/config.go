@@ -34,6 +34,7 @@ type Config struct {
 	// Filters take part in what models are asked; nil for none.
 	Filters filter.Set
 
+	EnvFile  string    // file that variables of the environment came from; "" for none
 	Version  string    // of the program, for metrics and traces
 	Revision string    // commit it was built from
 	Log      io.Writer // where log lines go; nil means standard error

@@ -24,11 +24,17 @@ func migrateOwn(ctx context.Context, tx *Tx) error {
 	if err != nil {
 		return err
 	}
-	if _, err := tx.tx.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS galley_schema (version BIGINT NOT NULL)"); err != nil {
-		return fmt.Errorf("make galley_schema: %w", err)
+	// Looked for first: on Postgres even a CREATE TABLE IF NOT EXISTS takes the right to make tables.
+	shape, err := readShape(ctx, tx.tx, tx.Dialect())
+	if err != nil {
+		return fmt.Errorf("read tables: %w", err)
 	}
 	var have int
-	if err := tx.tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(version), 0) FROM galley_schema").Scan(&have); err != nil {
+	if shape["galley_schema"] == nil {
+		if _, err := tx.tx.ExecContext(ctx, "CREATE TABLE galley_schema (version BIGINT NOT NULL)"); err != nil {
+			return fmt.Errorf("make galley_schema: %w", err)
+		}
+	} else if err := tx.tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(version), 0) FROM galley_schema").Scan(&have); err != nil {
 		return fmt.Errorf("read galley_schema: %w", err)
 	}
 	if have >= len(steps) {

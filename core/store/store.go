@@ -56,9 +56,10 @@ type Options struct {
 	BusyTimeout     time.Duration // SQLite; 0 means 5 s
 	Synchronous     string        // SQLite PRAGMA synchronous; "" means NORMAL
 	CacheKiB        int           // SQLite page cache per connection; 0 means 4096
+	NoWAL           bool          // SQLite with a rollback journal in place of a write-ahead log
 	PostgresSchema  string        // DATABASE_SCHEMA; "" means the server's search_path
 	Existing        bool          // refuse an SQLite file that is not there, in place of making one
-	SkipSchemaCheck bool          // open without looking at the tables (for `galley db` commands)
+	SkipSchemaCheck bool          // open without looking at the tables
 	Hook            Hook          // nil costs nothing
 }
 
