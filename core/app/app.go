@@ -162,6 +162,9 @@ func (a *App) openObs() (err error) {
 // CheckDatabase says whether the database is one that can be served, or made. It is only read, and so is the data folder:
 // whoever is refused finds all as it was.
 func CheckDatabase(ctx context.Context, env *config.Env) error {
+	if err := checkFolders(env); err != nil {
+		return &SettingError{Err: err}
+	}
 	if err := refuseOllama(env); err != nil {
 		return err
 	}
@@ -196,8 +199,8 @@ func (a *App) openStore(ctx context.Context) error {
 	if err := CheckDatabase(ctx, a.Env); err != nil {
 		return err
 	}
-	if err := prepareFolders(a.Env); err != nil {
-		return &SettingError{Err: err}
+	if err := os.MkdirAll(a.Env.DataDir, 0o755); err != nil {
+		return &SettingError{Err: fmt.Errorf("DATA_DIR: %w", err)}
 	}
 	o := storeOptions(a.Env)
 	o.Hook = a.queryHook(a.Env.Database.URL)

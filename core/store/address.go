@@ -29,7 +29,7 @@ type parameter struct{ name, value string }
 var addressForm = regexp.MustCompile(`^([\w+]+)://(?:([^:/]*)(?::([^@]*))?@)?(?:(?:\[([^/?]+)\]|([^/:?]+))?(?::([^/?]*))?)?(?:/([^?]*))?(?:\?(.*))?$`)
 
 // passwordForm finds the password of any URL, also of one that cannot be used.
-var passwordForm = regexp.MustCompile(`^([^:/]*:/*[^:/@]*:)[^@]*@`)
+var passwordForm = regexp.MustCompile(`^([^:/]*://[^:/@]*:)[^@]*@`)
 
 // redact hides the password of an address.
 func redact(address string) string { return passwordForm.ReplaceAllString(address, "${1}xxxxx@") }

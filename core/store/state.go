@@ -141,7 +141,7 @@ func (db *DB) State(ctx context.Context, o Options) (*State, error) {
 	if e := new(sqlite.Error); errors.As(err, &e) && e.Code() == codeNotADatabase {
 		return &State{Kind: NoDatabase, detail: e.Error()}, nil
 	}
-	return nil, fmt.Errorf("look at the database: %w", err)
+	return nil, err
 }
 
 func readState(ctx context.Context, c conn, d Dialect, o Options) (*State, error) {
@@ -194,7 +194,7 @@ func (s *State) unversioned(ctx context.Context, c conn, d Dialect, o Options) e
 	case d == Postgres && o.PostgresSchema != "":
 		var there bool
 		if err := c.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)", o.PostgresSchema).Scan(&there); err != nil {
-			return err
+			return fmt.Errorf("look for the schema: %w", err)
 		}
 		if !there {
 			return fmt.Errorf("DATABASE_SCHEMA: there is no schema %q in the database", o.PostgresSchema)
@@ -202,7 +202,7 @@ func (s *State) unversioned(ctx context.Context, c conn, d Dialect, o Options) e
 		var elsewhere sql.NullString
 		if err := c.QueryRowContext(ctx, `SELECT min(tablename) FROM pg_tables WHERE schemaname = 'public' AND schemaname <> $1
 			AND tablename IN ('alembic_version', 'auth', 'chat', 'config')`, o.PostgresSchema).Scan(&elsewhere); err != nil {
-			return err
+			return fmt.Errorf("look at the schema public: %w", err)
 		}
 		if elsewhere.Valid {
 			s.Kind, s.detail = Unversioned, fmt.Sprintf("the schema %q of DATABASE_SCHEMA is empty, but the schema public has a table %q", o.PostgresSchema, elsewhere.String)

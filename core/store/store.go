@@ -79,6 +79,19 @@ type pool struct {
 	db    *sql.DB
 	mu    sync.RWMutex
 	stmts map[string]*sql.Stmt
+	// learning are statements that are being prepared in the background, until closed.
+	learning sync.WaitGroup
+	closed   bool
+}
+
+// close closes the connections. What is being prepared is waited for, as its connection would stay open else, and the
+// write-ahead log of an SQLite database with it.
+func (p *pool) close() error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.learning.Wait()
+	return p.db.Close()
 }
 
 // maxStatements bounds the prepared statements of a pool: SQL texts are constants but for a few lists, whose number of
@@ -129,9 +142,9 @@ func (db *DB) Ping(ctx context.Context) error {
 
 // Close closes all connections; on SQLite it checkpoints the write-ahead log.
 func (db *DB) Close() error {
-	err := db.read.db.Close()
+	err := db.read.close()
 	if db.write != db.read {
-		err = errors.Join(err, db.write.db.Close())
+		err = errors.Join(err, db.write.close())
 	}
 	return err
 }
@@ -282,16 +295,15 @@ func (t *Tx) learn(text string) {
 // learn prepares a statement in the background for later transactions.
 func (p *pool) learn(text string) {
 	p.mu.RLock()
-	known := p.stmts[text] != nil || len(p.stmts) >= maxStatements
-	p.mu.RUnlock()
-	if known {
+	defer p.mu.RUnlock()
+	if p.closed || p.stmts[text] != nil || len(p.stmts) >= maxStatements {
 		return
 	}
-	go func() {
+	p.learning.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		_, _ = p.stmt(ctx, text)
-	}()
+	})
 }
 
 // Query implements Querier inside the transaction.
