@@ -218,7 +218,7 @@ func (a *App) openStore(ctx context.Context) error {
 		return err
 	}
 	a.parts = append(a.parts, a.Settings)
-	return nil
+	return a.tellWaiting(ctx)
 }
 
 func (a *App) openIdentity(ctx context.Context) (err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	_ "embed"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -33,6 +34,17 @@ var (
 	sqliteShape   = sync.OnceValue(func() Shape { return parseShape(sqliteSchema) })
 	postgresShape = sync.OnceValue(func() Shape { return parseShape(postgresSchema) })
 )
+
+var indexForm = regexp.MustCompile(`CREATE (?:UNIQUE )?INDEX "?(\w+)"?|ADD CONSTRAINT "?(\w+)"? (?:PRIMARY KEY|UNIQUE)`)
+
+// ReferenceIndexes are the names of the indexes that the reference's migrations make.
+func (d Dialect) ReferenceIndexes() []string {
+	var out []string
+	for _, m := range indexForm.FindAllStringSubmatch(d.Pick(sqliteSchema, postgresSchema), -1) {
+		out = append(out, m[1]+m[2])
+	}
+	return out
+}
 
 // left are tables and columns that migrations of the reference leave behind, and that nobody reads: a database may be
 // without them.

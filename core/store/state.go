@@ -221,11 +221,6 @@ func OpenReading(ctx context.Context, url string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.dialect == SQLite {
-		if _, err := os.Stat(a.file); err != nil {
-			return nil, fmt.Errorf("DATABASE_URL: %w", err)
-		}
-	}
 	return openReading(ctx, a, url, o)
 }
 
@@ -234,13 +229,16 @@ func openReading(ctx context.Context, a *address, text string, o Options) (*DB, 
 		o.PoolSize = max(o.Readers, 1)
 		return openPostgres(text, a, o, parameter{"default_transaction_read_only", "on"})
 	}
-	var db *DB
-	var err error
+	now, err := os.Stat(a.file)
+	if err != nil {
+		return nil, fmt.Errorf("DATABASE_URL: %w", err)
+	}
 	for _, way := range readingWays(a.file) {
 		way.Set("mode", "ro")
 		way.Add("_pragma", "busy_timeout(5000)")
 		way.Add("_pragma", "query_only(1)")
 		way.Add("_pragma", "temp_store(MEMORY)")
+		way.Add("_pragma", fmt.Sprintf("cache_size(-%d)", max(o.CacheKiB, 4096)))
 		var raw *sql.DB
 		if raw, err = sql.Open("sqlite", fileURL(a.file, way)); err != nil {
 			return nil, err
@@ -248,7 +246,10 @@ func openReading(ctx context.Context, a *address, text string, o Options) (*DB, 
 		raw.SetMaxOpenConns(max(o.Readers, 1))
 		raw.SetMaxIdleConns(max(o.Readers, 1))
 		p := newPool(raw)
-		db = &DB{dialect: SQLite, url: text, file: a.file, hook: o.Hook, read: p, write: p}
+		db := &DB{dialect: SQLite, url: text, file: a.file, hook: o.Hook, read: p, write: p}
+		if way.Has("immutable") {
+			db.unlocked = now
+		}
 		var n int
 		if err = raw.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master").Scan(&n); err == nil {
 			return db, nil

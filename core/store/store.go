@@ -14,6 +14,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -72,6 +73,8 @@ type DB struct {
 	hook    Hook
 	url     string
 	file    string // of SQLite
+	// unlocked is how the file was when it was opened to be read without locks; nil where it is read with them.
+	unlocked os.FileInfo
 }
 
 // pool is a sql.DB with its prepared statements.
@@ -125,6 +128,30 @@ func (db *DB) Dialect() Dialect { return db.dialect }
 
 // URL is the address the database was opened with, without its password.
 func (db *DB) URL() string { return redact(db.url) }
+
+// Size is how many bytes the database takes.
+func (db *DB) Size(ctx context.Context) (n int64, err error) {
+	if db.dialect == SQLite {
+		info, err := os.Stat(db.file)
+		if err != nil {
+			return 0, err
+		}
+		return info.Size(), nil
+	}
+	err = db.QueryRow(ctx, "SELECT pg_database_size(current_database())").Scan(&n)
+	return n, err
+}
+
+// Changed says whether a file that was opened with [OpenReading] while nobody else had it open has been changed since: what
+// was read of it may not fit together then.
+func (db *DB) Changed() bool {
+	if db.unlocked == nil {
+		return false
+	}
+	now, err := os.Stat(db.file)
+	log, logErr := os.Stat(db.file + "-wal")
+	return err != nil || !now.ModTime().Equal(db.unlocked.ModTime()) || now.Size() != db.unlocked.Size() || logErr == nil && log.Size() > 0
+}
 
 // Pools are the sql.DBs below, by name, for metrics.
 func (db *DB) Pools() map[string]*sql.DB {
