@@ -211,8 +211,11 @@ func (s *State) unversioned(ctx context.Context, c conn, d Dialect, o Options) e
 	return nil
 }
 
-// codeNotADatabase is SQLite's of a file that is something else.
-const codeNotADatabase = 26
+// Results of SQLite: of a damaged file, and of one that is something else.
+const (
+	codeCorrupt      = 11
+	codeNotADatabase = 26
+)
 
 // OpenReading opens a database that is there for reading only, whatever is in it. Nothing is written, neither into an
 // SQLite file nor beside it, and it works beside a server that is running.
@@ -238,7 +241,8 @@ func openReading(ctx context.Context, a *address, text string, o Options) (*DB, 
 		way.Add("_pragma", "busy_timeout(5000)")
 		way.Add("_pragma", "query_only(1)")
 		way.Add("_pragma", "temp_store(MEMORY)")
-		way.Add("_pragma", fmt.Sprintf("cache_size(-%d)", max(o.CacheKiB, 4096)))
+		// The driver runs them in the order of the alphabet; this one reads the file, and locking_mode has to come before.
+		way.Add("_pragma", fmt.Sprintf("main.cache_size(-%d)", max(o.CacheKiB, 4096)))
 		var raw *sql.DB
 		if raw, err = sql.Open("sqlite", fileURL(a.file, way)); err != nil {
 			return nil, err
@@ -254,7 +258,7 @@ func openReading(ctx context.Context, a *address, text string, o Options) (*DB, 
 		if err = raw.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master").Scan(&n); err == nil {
 			return db, nil
 		}
-		if e := new(sqlite.Error); errors.As(err, &e) && e.Code() == codeNotADatabase {
+		if e := new(sqlite.Error); errors.As(err, &e) && (e.Code() == codeNotADatabase || e.Code()&0xff == codeCorrupt) {
 			return db, nil // whoever reads is told
 		}
 		_ = raw.Close()

@@ -172,7 +172,7 @@ func TestKilledIsOpened(t *testing.T) {
 		before := tree(t, filepath.Dir(path))
 		s, err := store.Inspect(ctx, "sqlite:///"+path, store.Options{})
 		if err != nil || s.Kind != store.Ours || tree(t, filepath.Dir(path)) != before {
-			t.Fatalf("%v, %v", s, err)
+			t.Fatalf("%v, %v\n%s", s.Kind, err, tree(t, filepath.Dir(path)))
 		}
 		make0124(t, "sqlite:///"+path, "UPDATE tag SET name = 'b' WHERE id = 'a'")
 		if names := files(t, filepath.Dir(path)); !slices.Equal(names, []string{"webui.db"}) {

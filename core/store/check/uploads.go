@@ -35,7 +35,7 @@ func (c *checker) uploads(ctx context.Context) error {
 	defer rows.Close()
 	// Of names only hashes are kept, a few bytes for each.
 	seed, named := maphash.MakeSeed(), map[uint64]struct{}{}
-	var missing []string
+	var missing, remote []string
 	for rows.Next() {
 		var id string
 		var path sql.RawBytes
@@ -54,18 +54,21 @@ func (c *checker) uploads(ctx context.Context) error {
 			f.Bytes += info.Size()
 			continue
 		}
-		if f.Missing++; strings.Contains(string(path), "://") {
+		f.Missing++
+		ids := &missing
+		if strings.Contains(string(path), "://") {
 			f.Remote++
+			ids = &remote
 		}
-		if len(missing) < examples {
-			missing = append(missing, id)
+		if len(*ids) < examples {
+			*ids = append(*ids, id)
 		}
 	}
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("files: %w", err)
 	}
 	if f.Remote > 0 {
-		c.warn("files.remote", f.Remote, missing, "files in S3, Google Cloud Storage or Azure, which this version does not read: copy them into %s", f.Folder)
+		c.warn("files.remote", f.Remote, remote, "files in S3, Google Cloud Storage or Azure, which this version does not read: copy them into %s", f.Folder)
 	}
 	if n := f.Missing - f.Remote; n > 0 {
 		c.warn("files.missing", n, missing, "files whose content is not in %s", f.Folder)
