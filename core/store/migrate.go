@@ -18,9 +18,10 @@ import (
 //go:embed schema/galley/*.sql
 var ownSchema embed.FS
 
-// migrateOwn runs the steps that the database has not had yet. The caller holds the lock that replicas take turns by.
-func migrateOwn(ctx context.Context, tx *Tx) error {
-	steps, err := ownSteps(ownSchema, tx.Dialect())
+// migrateOwn runs the steps of files that the database has not had yet. The caller holds the lock that replicas take turns
+// by. A database that has had more, of a newer Galley, is left as it is.
+func migrateOwn(ctx context.Context, tx *Tx, files fs.FS) error {
+	steps, err := ownSteps(files, tx.Dialect())
 	if err != nil {
 		return err
 	}

@@ -161,7 +161,7 @@ func (db *DB) prepare(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return migrateOwn(ctx, tx)
+		return migrateOwn(ctx, tx, ownSchema)
 	})
 }
 

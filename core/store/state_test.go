@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -434,4 +435,45 @@ func TestKilledHelper(t *testing.T) {
 		t.Fatal(err)
 	}
 	select {}
+}
+
+// TestFewRights: a role that may not make tables opens a database whose tables are there.
+func TestFewRights(t *testing.T) {
+	address := storetest.PostgresURL(t)
+	db, err := store.Open(ctx, address, store.Options{PoolSize: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	role := "r_" + strings.ReplaceAll(store.NewID(), "-", "")
+	exec := func(text string) {
+		t.Helper()
+		if _, err := db.Exec(ctx, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var schema string
+	if err := db.QueryRow(ctx, "SELECT current_schema()").Scan(&schema); err != nil {
+		t.Fatal(err)
+	}
+	exec("CREATE ROLE " + role + " LOGIN PASSWORD 'p/w#%40'")
+	t.Cleanup(func() { exec("DROP OWNED BY " + role); exec("DROP ROLE " + role) })
+	exec("GRANT USAGE ON SCHEMA " + schema + " TO " + role)
+	exec("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA " + schema + " TO " + role)
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The password as the reference takes it, not encoded but for its "%".
+	other := "postgresql+psycopg2://" + role + ":p/w#%2540@" + u.Host + u.Path + "?" + u.RawQuery
+	few, err := store.Open(ctx, other, store.Options{PoolSize: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := few.Exec(ctx, "INSERT INTO tag (id, name, user_id) VALUES ('a', 'a', 'u')"); err != nil {
+		t.Error(err)
+	}
+	if err := few.Close(); err != nil {
+		t.Error(err)
+	}
 }
