@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/galleychat/galley/core/config"
+	"github.com/galleychat/galley/core/fernet"
 	"github.com/galleychat/galley/core/store"
 )
 
@@ -38,7 +39,7 @@ func (a *App) loadSecretKey(ctx context.Context) error {
 		if a.Env.SecretKeyFile != own {
 			a.Log.Info("secret key of Open WebUI's start", "file", a.Env.SecretKeyFile)
 		}
-		return nil
+		return a.tellOtherKey(ctx)
 	}
 	a.Log.Info("new secret key", "file", a.Env.SecretKeyFile)
 	var accounts, tokens, factors int64
@@ -52,6 +53,26 @@ func (a *App) loadSecretKey(ctx context.Context) error {
 			"second factors and other things that were encrypted with the old one cannot be read; to prevent it set WEBUI_SECRET_KEY to the one Open WebUI has, "+
 			"or WEBUI_SECRET_KEY_FILE to its file "+config.SecretKeyName+" in the folder it was started in",
 			"accounts", accounts, "oauth_tokens", tokens, "second_factors", factors)
+	}
+	return nil
+}
+
+// tellOtherKey says where stored tokens were encrypted with another key than the one there is: sessions are signed with it
+// too. Of second factors that cannot be read the start is told by their policy.
+func (a *App) tellOtherKey(ctx context.Context) error {
+	var token string
+	switch err := a.DB.QueryRow(ctx, "SELECT token FROM oauth_session ORDER BY updated_at DESC LIMIT 1").Scan(&token); {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return fmt.Errorf("read a token: %w", err)
+	}
+	key, err := fernet.NewKey(a.Env.OAuth.SessionTokenKey)
+	if err != nil {
+		return &SettingError{Err: fmt.Errorf("OAUTH_SESSION_TOKEN_ENCRYPTION_KEY: %w", err)}
+	}
+	if _, err := key.Decrypt(token); err != nil {
+		a.Log.Warn("stored OAuth tokens cannot be read with this secret key, so those who have them sign in again; set WEBUI_SECRET_KEY, or OAUTH_SESSION_TOKEN_ENCRYPTION_KEY, to the one that Open WebUI has")
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/galleychat/galley/core/fernet"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/storetest"
 )
@@ -148,5 +149,26 @@ func TestSecretKeyPlaces(t *testing.T) {
 				t.Errorf("made in the folder: %v", made)
 			}
 		})
+	}
+}
+
+// TestOtherKey: tokens that were encrypted with another key are told.
+func TestOtherKey(t *testing.T) {
+	dir := t.TempDir()
+	key, err := fernet.NewKey("the key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := key.Encrypt([]byte("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	statements(t, "sqlite:///"+filepath.Join(dir, "webui.db"),
+		"INSERT INTO oauth_session (id, user_id, provider, token, expires_at, created_at, updated_at) VALUES ('s', 'u', 'oidc', '"+token+"', 1, 1, 1)")
+	for secret, want := range map[string]bool{"the key": false, "another": true} {
+		log, err := tryOpen(t, map[string]string{"DATA_DIR": dir, "WEBUI_SECRET_KEY": secret})
+		if err != nil || strings.Contains(log, "cannot be read with this secret key") != want {
+			t.Errorf("%s: %v\n%s", secret, err, log)
+		}
 	}
 }
