@@ -18,7 +18,7 @@ var dbCheckCommands = []*command{
 		long: `Checks the database, of this server or of Open WebUI, and the uploads in the data folder: the revision and
 what it means, integrity, missing and unknown tables, documents that cannot be read, rows and files that belong to
 nothing, duplicates. Counts what is there, and what this version keeps but does not serve. Only reads, and may run
-beside a server of either kind; reading all of it takes a minute or so for each 5 GB.
+beside a server of either kind; reading all of 5 GB takes a minute or two.
 
 Exit codes: 0 sound, warnings or not; 1 damaged, or of a version that this program does not serve.`,
 		flags: []flagGroup{{"Options", []setting{

@@ -120,6 +120,7 @@ func (a *App) tellWaiting(ctx context.Context) error {
 // CheckData looks the data of a server over, which may be running. Nothing is written. See [check.Run].
 func CheckData(ctx context.Context, c Config, quick bool) (*check.Report, error) {
 	o := storeOptions(c.Env)
+	o.CacheKiB = max(o.CacheKiB, 32768)
 	db, err := store.OpenReading(ctx, c.Env.Database.URL, o)
 	if err != nil {
 		return nil, databaseError(err)
