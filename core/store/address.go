@@ -110,7 +110,7 @@ var foreignParameters = []string{
 
 // dsn is the address for the driver. Like libpq it prefers TLS where the address says nothing of it; "ssl" is what some
 // write for sslmode.
-func (a *address) dsn(o Options, more ...parameter) (string, error) {
+func (a *address) dsn(o Options) (string, error) {
 	params := []parameter{{"user", a.user}, {"dbname", a.database}}
 	if a.password != nil {
 		params = append(params, parameter{"password", *a.password})
@@ -151,7 +151,6 @@ func (a *address) dsn(o Options, more ...parameter) (string, error) {
 	if o.PostgresSchema != "" {
 		params = append(params, parameter{"search_path", `"` + strings.ReplaceAll(o.PostgresSchema, `"`, `""`) + `"`})
 	}
-	params = append(params, more...)
 	var b strings.Builder
 	for _, p := range params {
 		if p.value == "" && p.name != "password" {

@@ -110,8 +110,8 @@ func fileURL(path string, q url.Values) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
 }
 
-func openPostgres(text string, a *address, o Options, more ...parameter) (*DB, error) {
-	dsn, err := a.dsn(o, more...)
+func openPostgres(text string, a *address, o Options) (*DB, error) {
+	dsn, err := a.dsn(o)
 	if err != nil {
 		return nil, err
 	}

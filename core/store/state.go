@@ -230,7 +230,12 @@ func OpenReading(ctx context.Context, url string, o Options) (*DB, error) {
 func openReading(ctx context.Context, a *address, text string, o Options) (*DB, error) {
 	if a.dialect == Postgres {
 		o.PoolSize = max(o.Readers, 1)
-		return openPostgres(text, a, o, parameter{"default_transaction_read_only", "on"})
+		// No parameter of the connection says so, as poolers between here and the server refuse it.
+		db, err := openPostgres(text, a, o)
+		if err == nil {
+			db.reading = true
+		}
+		return db, err
 	}
 	now, err := os.Stat(a.file)
 	if err != nil {
@@ -250,7 +255,7 @@ func openReading(ctx context.Context, a *address, text string, o Options) (*DB, 
 		raw.SetMaxOpenConns(max(o.Readers, 1))
 		raw.SetMaxIdleConns(max(o.Readers, 1))
 		p := newPool(raw)
-		db := &DB{dialect: SQLite, url: text, file: a.file, hook: o.Hook, read: p, write: p}
+		db := &DB{dialect: SQLite, url: text, file: a.file, hook: o.Hook, read: p, write: p, reading: true}
 		if way.Has("immutable") {
 			db.unlocked = now
 		}

@@ -295,8 +295,11 @@ func TestOpenReading(t *testing.T) {
 					t.Errorf("%d, %v", n, err)
 				}
 			}
-			if _, err := r.Exec(ctx, "DELETE FROM tag"); err == nil {
-				t.Error("the reader deletes")
+			if _, err := r.Exec(ctx, "DELETE FROM tag"); !errors.Is(err, store.ErrReading) {
+				t.Error(err)
+			}
+			if err := r.Tx(ctx, func(*store.Tx) error { return nil }); !errors.Is(err, store.ErrReading) {
+				t.Error(err)
 			}
 		})
 	}

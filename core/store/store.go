@@ -26,6 +26,7 @@ import (
 var (
 	ErrNotFound = errors.New("not found")
 	ErrConflict = errors.New("conflict")
+	ErrReading  = errors.New("the database is open for reading only")
 )
 
 // Querier is what reads and writes rows: a [DB] or a [Tx]. Aggregates take one, so that the same function serves inside
@@ -73,6 +74,7 @@ type DB struct {
 	hook    Hook
 	url     string
 	file    string // of SQLite
+	reading bool   // opened with OpenReading
 	// unlocked is how the file was when it was opened to be read without locks; nil where it is read with them.
 	unlocked os.FileInfo
 }
@@ -217,6 +219,9 @@ func (db *DB) QueryRow(ctx context.Context, text string, args ...any) Row {
 
 // Exec implements Querier on the write pool, as a transaction of its own.
 func (db *DB) Exec(ctx context.Context, text string, args ...any) (sql.Result, error) {
+	if db.reading {
+		return nil, ErrReading
+	}
 	if db.batch != nil {
 		var res sql.Result
 		err := db.batch.do(ctx, func(tx *Tx) (err error) {
@@ -242,6 +247,9 @@ func (db *DB) Exec(ctx context.Context, text string, args ...any) (sql.Result, e
 // Returning runs one statement that writes and gives a row back, as a transaction of its own, and scans the row into dest;
 // ErrNotFound where it gave none.
 func (db *DB) Returning(ctx context.Context, text string, args, dest []any) error {
+	if db.reading {
+		return ErrReading
+	}
 	if db.batch == nil {
 		return db.QueryRow(ctx, text, args...).Scan(dest...)
 	}
@@ -252,6 +260,9 @@ func (db *DB) Returning(ctx context.Context, text string, args, dest []any) erro
 // while it runs, so f does nothing slow, and it may share its commit with others' transactions (see batcher); on Postgres a
 // serialization failure or a deadlock is tried again twice. Either way f may be called more than once.
 func (db *DB) Tx(ctx context.Context, f func(*Tx) error) error {
+	if db.reading {
+		return ErrReading
+	}
 	if db.batch != nil {
 		return db.batch.do(ctx, f)
 	}
