@@ -12,7 +12,7 @@ import (
 )
 
 // commands are in the order of the help.
-var commands = slices.Concat(serverCommands, mfaCommands, pluginCommands, helpCommands)
+var commands = slices.Concat(serverCommands, dbCheckCommands, mfaCommands, pluginCommands, helpCommands)
 
 var serverCommands = []*command{
 	{
@@ -146,7 +146,7 @@ func writeHelp(w io.Writer) {
 	}
 	fmt.Fprintf(w, "  %-18s %s\n", "help [COMMAND]", "this text, or all about a command (as COMMAND -h)")
 	fmt.Fprint(w, "\nSettings come from environment variables with the names Open WebUI uses (DATA_DIR, DATABASE_URL, OPENAI_API_KEY, …);\n"+
-		"flags go before them. Most can be changed later in the administration of the web interface.\n\n"+
+		"flags go before them, and those of a file .env in the working directory (GALLEY_ENV_FILE) behind. Most can be changed later in the administration of the web interface.\n\n"+
 		"Exit codes: 0 ended as asked, 1 something failed, 2 bad command line or setting.\n")
 }
 

@@ -28,6 +28,41 @@ type program struct {
 	lookup config.LookupFunc
 	out    io.Writer // answers
 	errs   io.Writer // logs and errors
+	dotEnv string    // the file that variables were read from; "" for none
+}
+
+// readDotEnv puts the variables of a file into the environment, where they are not set, as the reference does: .env of the
+// working directory, or GALLEY_ENV_FILE, which names none where it is empty.
+func (p *program) readDotEnv() error {
+	file, given := p.lookup("GALLEY_ENV_FILE")
+	if !given {
+		file = ".env"
+	}
+	if file == "" {
+		return nil
+	}
+	variables, err := config.ReadDotEnv(file, p.lookup)
+	if given && err == nil && variables == nil {
+		_, err = os.Stat(file)
+	}
+	if err != nil {
+		return fmt.Errorf("GALLEY_ENV_FILE: %w", err)
+	}
+	from := map[string]string{}
+	for _, v := range variables {
+		if _, set := p.lookup(v.Name); !set {
+			from[v.Name] = v.Value // the last of a name counts
+		}
+	}
+	for name, value := range from {
+		if err := os.Setenv(name, value); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	if len(from) > 0 {
+		p.dotEnv = file
+	}
+	return nil
 }
 
 // command is one word of the command line.
@@ -50,7 +85,12 @@ func main() {
 	// process at once.
 	context.AfterFunc(ctx, stop)
 	p := &program{lookup: os.LookupEnv, out: os.Stdout, errs: os.Stderr}
-	code := p.main(ctx, os.Args[1:])
+	code := exitUsage
+	if err := p.readDotEnv(); err != nil {
+		fmt.Fprintln(p.errs, "galley:", err)
+	} else {
+		code = p.main(ctx, os.Args[1:])
+	}
 	stop()
 	os.Exit(code)
 }

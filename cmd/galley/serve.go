@@ -30,7 +30,7 @@ func (p *program) config(in *input) (app.Config, error) {
 		return c, err
 	}
 	c.Version, c.Revision = version()
-	c.Log = p.errs
+	c.Log, c.EnvFile = p.errs, p.dotEnv
 	if err := useBuiltins(&c); err != nil {
 		return c, err
 	}
@@ -46,6 +46,9 @@ func runUp(ctx context.Context, p *program, in *input) error {
 	in.fallback("GLOBAL_LOG_LEVEL", "WARNING")
 	c, err := p.config(in)
 	if err != nil {
+		return err
+	}
+	if err := app.CheckDatabase(ctx, c.Env); err != nil {
 		return err
 	}
 	if frontend.Find(c.Env.DataDir, c.Env.FrontendDir) == "" {

@@ -1,7 +1,7 @@
 // Package app is the composition root: it opens what the server is made of in the right order, lists the modules of the
 // API, serves, and stops everything in the reverse order.
 //
-// Order of the start: settings of the process, listener, folders and key, database, settings, accounts and sessions,
+// Order of the start: settings of the process, listener, a look at the database, folders, database, key, settings, accounts and sessions,
 // realtime, providers, modules, router. Order of the stop: not ready any more, chat turns, listener and requests, sockets,
 // modules, background work, database, telemetry.
 package app
@@ -150,33 +150,66 @@ func (a *App) openObs() (err error) {
 		return &SettingError{Err: err}
 	}
 	a.Log = a.Obs.Log
+	if a.Config.EnvFile != "" {
+		a.Log.Info("variables are from a file too", "file", a.Config.EnvFile)
+	}
 	if a.Env.WebSocket.Manager != "" {
 		a.Log.Warn("sockets and running tasks are of one process: run one for a database", "variable", "WEBSOCKET_MANAGER")
 	}
 	return nil
 }
 
+// CheckDatabase says whether the database is one that can be served, or made. It is only read, and so is the data folder:
+// whoever is refused finds all as it was.
+func CheckDatabase(ctx context.Context, env *config.Env) error {
+	if err := checkFolders(env); err != nil {
+		return &SettingError{Err: err}
+	}
+	if err := refuseOllama(env); err != nil {
+		return err
+	}
+	s, err := store.Inspect(ctx, env.Database.URL, storeOptions(env))
+	switch {
+	case err != nil:
+		return databaseError(err)
+	case s.Kind == store.Empty && !env.Database.Migrations:
+		return errors.New("the database is empty, and ENABLE_DB_MIGRATIONS is false, so that no tables are made")
+	}
+	return s.Err()
+}
+
+// storeOptions are what the environment says of the database.
+func storeOptions(env *config.Env) store.Options {
+	db := env.Database
+	return store.Options{
+		PoolSize: db.PoolSize, PoolRecycle: db.PoolRecycle, BusyTimeout: db.BusyTimeout, Synchronous: db.Synchronous, PostgresSchema: db.Schema,
+		NoWAL: db.NoWAL, CacheKiB: db.CacheSize,
+	}
+}
+
+// databaseError tells bad settings from what fails.
+func databaseError(err error) error {
+	if strings.HasPrefix(err.Error(), "DATABASE_URL:") || strings.HasPrefix(err.Error(), "DATABASE_SCHEMA:") {
+		return &SettingError{Err: err}
+	}
+	return fmt.Errorf("open database: %w", err)
+}
+
 func (a *App) openStore(ctx context.Context) error {
-	if err := prepareFolders(a.Env); err != nil {
-		return &SettingError{Err: err}
+	if err := CheckDatabase(ctx, a.Env); err != nil {
+		return err
 	}
-	created, err := a.Env.LoadSecretKey()
-	if err != nil {
-		return &SettingError{Err: err}
+	if err := os.MkdirAll(a.Env.DataDir, 0o755); err != nil {
+		return &SettingError{Err: fmt.Errorf("DATA_DIR: %w", err)}
 	}
-	if created {
-		a.Log.Info("new secret key", "file", a.Env.SecretKeyFile)
+	o := storeOptions(a.Env)
+	o.Hook = a.queryHook(a.Env.Database.URL)
+	var err error
+	if a.DB, err = store.Open(ctx, a.Env.Database.URL, o); err != nil {
+		return databaseError(err)
 	}
-	db := a.Env.Database
-	a.DB, err = store.Open(ctx, db.URL, store.Options{
-		PoolSize: db.PoolSize, PoolRecycle: db.PoolRecycle, BusyTimeout: db.BusyTimeout, Synchronous: db.Synchronous,
-		PostgresSchema: db.Schema, Hook: a.queryHook(db.URL),
-	})
-	if err != nil {
-		if strings.HasPrefix(err.Error(), "DATABASE_URL:") {
-			return &SettingError{Err: err}
-		}
-		return fmt.Errorf("open database: %w", err)
+	if err := a.loadSecretKey(ctx); err != nil {
+		return err
 	}
 	if a.Settings, err = config.Load(ctx, a.DB, a.Env, config.Options{Log: a.Log}); err != nil {
 		if errors.As(err, new(*config.VarError)) {
@@ -185,7 +218,7 @@ func (a *App) openStore(ctx context.Context) error {
 		return err
 	}
 	a.parts = append(a.parts, a.Settings)
-	return nil
+	return a.tellWaiting(ctx)
 }
 
 func (a *App) openIdentity(ctx context.Context) (err error) {

@@ -34,6 +34,7 @@ type Config struct {
 	// Filters take part in what models are asked; nil for none.
 	Filters filter.Set
 
+	EnvFile  string    // file that variables of the environment came from; "" for none
 	Version  string    // of the program, for metrics and traces
 	Revision string    // commit it was built from
 	Log      io.Writer // where log lines go; nil means standard error
@@ -86,9 +87,13 @@ func ReadConfig(lookup config.LookupFunc) (Config, error) {
 	return c, nil
 }
 
-// prepareFolders makes the data folder, so that an unusable one is told as such rather than as a database's failure.
-func prepareFolders(env *config.Env) error {
-	if err := os.MkdirAll(env.DataDir, 0o755); err != nil {
+// checkFolders looks at the folders that the environment names, so that an unusable one is told as such rather than as a
+// database's failure. Nothing is made.
+func checkFolders(env *config.Env) error {
+	switch info, err := os.Stat(env.DataDir); {
+	case err == nil && !info.IsDir():
+		return fmt.Errorf("DATA_DIR: %s is not a folder", env.DataDir)
+	case err != nil && !errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("DATA_DIR: %w", err)
 	}
 	if env.FrontendDir != "" {

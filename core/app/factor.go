@@ -3,10 +3,8 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 
 	"github.com/galleychat/galley/core/auth/factor"
 	"github.com/galleychat/galley/core/store"
@@ -16,13 +14,11 @@ import (
 // ResetFactor removes the second factor of an account in the database that a server has, which may be running, and gives
 // the token with which its owner can set up another. See [factor.Factors.Reset].
 func ResetFactor(ctx context.Context, c Config, email, reason string) (token string, err error) {
-	d := c.Env.Database
-	db, err := store.Open(ctx, d.URL, store.Options{PostgresSchema: d.Schema, BusyTimeout: d.BusyTimeout, Synchronous: d.Synchronous, Existing: true})
+	o := storeOptions(c.Env)
+	o.Existing = true
+	db, err := store.Open(ctx, c.Env.Database.URL, o)
 	if err != nil {
-		if strings.HasPrefix(err.Error(), "DATABASE_URL:") {
-			return "", &SettingError{Err: err}
-		}
-		return "", fmt.Errorf("open database: %w", err)
+		return "", databaseError(err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	out := c.Log

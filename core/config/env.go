@@ -58,7 +58,7 @@ type Env struct {
 
 	Auth                 bool   // WEBUI_AUTH: false makes everyone the first administrator
 	SecretKey            string // WEBUI_SECRET_KEY or WEBUI_JWT_SECRET_KEY; [Env.LoadSecretKey] fills it else
-	SecretKeyFile        string // WEBUI_SECRET_KEY_FILE: Finish takes DataDir/.webui_secret_key for ""
+	SecretKeyFile        string // WEBUI_SECRET_KEY_FILE: Finish takes DataDir/.webui_secret_key for ""; see LoadSecretKey
 	SecretKeyLength      int    // WEBUI_SECRET_KEY_LENGTH: random bytes of a generated key, 24 by default
 	MFAKey               string // MFA_ENCRYPTION_KEY: a Fernet key; "" means one derived from SecretKey
 	JWTExpiresIn         string // JWT_EXPIRES_IN: initial value of auth.jwt_expiry, which counts at run time
@@ -139,7 +139,9 @@ type Database struct {
 	PoolRecycle     time.Duration // DATABASE_POOL_RECYCLE: age at which a connection is closed
 	Migrations      bool          // ENABLE_DB_MIGRATIONS
 	BusyTimeout     time.Duration // DATABASE_SQLITE_PRAGMA_BUSY_TIMEOUT, in ms there; 0 leaves SQLite's
-	Synchronous     string        // DATABASE_SQLITE_PRAGMA_SYNCHRONOUS: NORMAL by default; "" leaves SQLite's
+	Synchronous     string        // DATABASE_SQLITE_PRAGMA_SYNCHRONOUS: NORMAL by default
+	NoWAL           bool          // DATABASE_ENABLE_SQLITE_WAL is false: a rollback journal, for file systems without shared memory
+	CacheSize       int           // DATABASE_SQLITE_PRAGMA_CACHE_SIZE, in KiB for each connection; 0 means the store's default
 }
 
 // Redis is how several processes find each other; URL "" means that this one is alone.

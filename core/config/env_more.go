@@ -62,6 +62,12 @@ func (e *Env) readDatabase(r *reader) {
 	if kind != "" && user != "" && host != "" && port != "" && name != "" {
 		d.URL = kind + "://" + user + "@" + host + ":" + port + "/" + name
 	}
+	if kind == "sqlite+sqlcipher" && d.URL == "" {
+		d.URL = kind + ":///webui.db" // which the store refuses with a reason
+	}
+	if r.bool(false, "DATABASE_ENABLE_IAM_TOKEN_AUTH") {
+		r.fail("DATABASE_ENABLE_IAM_TOKEN_AUTH", "true", "false: tokens of AWS are not made here, give the user a password")
+	}
 	d.Schema = r.str("", "DATABASE_SCHEMA")
 	d.PoolSize = r.int(0, 0, "DATABASE_POOL_SIZE")
 	d.PoolMaxOverflow = r.int(0, -1, "DATABASE_POOL_MAX_OVERFLOW")
@@ -69,7 +75,25 @@ func (e *Env) readDatabase(r *reader) {
 	d.PoolRecycle = r.seconds(time.Hour, "DATABASE_POOL_RECYCLE")
 	d.Migrations = r.bool(true, "ENABLE_DB_MIGRATIONS")
 	d.BusyTimeout = r.duration(5*time.Second, time.Millisecond, "DATABASE_SQLITE_PRAGMA_BUSY_TIMEOUT")
-	d.Synchronous = r.str("NORMAL", "DATABASE_SQLITE_PRAGMA_SYNCHRONOUS")
+	d.Synchronous = r.oneOf("NORMAL", "DATABASE_SQLITE_PRAGMA_SYNCHRONOUS", "OFF", "0", "NORMAL", "1", "FULL", "2", "EXTRA", "3")
+	d.NoWAL = !r.bool(true, "DATABASE_ENABLE_SQLITE_WAL")
+	d.CacheSize = r.cacheSize("DATABASE_SQLITE_PRAGMA_CACHE_SIZE")
+}
+
+// cacheSize is KiB where the number is below zero, and pages of 4 KiB else, as SQLite has it.
+func (r *reader) cacheSize(name string) int {
+	_, v, ok := r.env.firstFilled(name)
+	if !ok {
+		return 0
+	}
+	n, ok := pythonInt(v)
+	if !ok || n < -1<<40 || n > 1<<40 {
+		r.fail(name, v, "a whole number: of pages, or below zero of KiB")
+	}
+	if n < 0 {
+		return int(-n)
+	}
+	return int(n) * 4
 }
 
 func (e *Env) readRedis(r *reader) {

@@ -206,7 +206,7 @@ func (e *Env) Finish() error {
 		}
 	}
 	fill(&e.PluginsDir, dir, "plugins")
-	fill(&e.SecretKeyFile, dir, ".webui_secret_key")
+	fill(&e.SecretKeyFile, e.ownSecretKeyFile())
 	fill(&e.Audit.File, dir, "audit.log")
 	if e.FrontendDir != "" {
 		fill(&e.StaticDir, e.FrontendDir, "static")

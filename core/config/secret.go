@@ -11,8 +11,13 @@ import (
 	"strings"
 )
 
-// LoadSecretKey fills SecretKey, where no variable gave it, from SecretKeyFile, and makes that file (mode 0600) where
-// there is none: base64 of SecretKeyLength random bytes, as the reference's start does in its working directory. The
+// SecretKeyName is how the reference and Galley call the file of the secret key.
+const SecretKeyName = ".webui_secret_key"
+
+// LoadSecretKey fills SecretKey, where no variable gave it, from a file. Where WEBUI_SECRET_KEY_FILE names none it is the
+// first that is there: of DataDir, which is where Galley keeps it, of the working directory, where "open-webui serve" does,
+// or of the folder that holds DataDir, as in the reference's image. Where there is none, the first is made (mode 0600):
+// base64 of SecretKeyLength random bytes, as the reference's start does. SecretKeyFile names the one that was read. The
 // keys of OAuth that were not given are SecretKey then. Finish comes before. Created says that the key is new.
 func (e *Env) LoadSecretKey() (created bool, err error) {
 	if e.SecretKey == "" {
@@ -30,9 +35,19 @@ func (e *Env) LoadSecretKey() (created bool, err error) {
 }
 
 func (e *Env) secretFromFile() (key string, created bool, err error) {
-	key, err = readSecret(e.SecretKeyFile)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return key, false, err
+	places := []string{e.SecretKeyFile}
+	if e.SecretKeyFile == e.ownSecretKeyFile() {
+		if dir, err := os.Getwd(); err == nil {
+			places = append(places, filepath.Join(dir, SecretKeyName))
+		}
+		places = append(places, filepath.Join(filepath.Dir(e.DataDir), SecretKeyName))
+	}
+	for _, place := range places {
+		key, err = readSecret(place)
+		if !errors.Is(err, fs.ErrNotExist) {
+			e.SecretKeyFile = place
+			return key, false, err
+		}
 	}
 	random := make([]byte, e.SecretKeyLength)
 	if _, err := rand.Read(random); err != nil {
@@ -51,6 +66,8 @@ func (e *Env) secretFromFile() (key string, created bool, err error) {
 	return key, err == nil, err
 }
 
+func (e *Env) ownSecretKeyFile() string { return filepath.Join(e.DataDir, SecretKeyName) }
+
 func readSecret(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -67,7 +84,7 @@ func readSecret(path string) (string, error) {
 // createWhole makes a file that never is there without its text, or fails with fs.ErrExist.
 func createWhole(path, text string) error {
 	// CreateTemp gives mode 0600.
-	f, err := os.CreateTemp(filepath.Dir(path), ".webui_secret_key-*")
+	f, err := os.CreateTemp(filepath.Dir(path), SecretKeyName+"-*")
 	if err != nil {
 		return err
 	}

@@ -104,6 +104,9 @@ func Load(ctx context.Context, db DB, env *Env, o Options) (*Settings, error) {
 	if !s.persistent {
 		return s, nil
 	}
+	if err := importFile(ctx, db, env, o.Log); err != nil {
+		return nil, err
+	}
 	if err := s.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("prepare settings: %w", err)
 	}

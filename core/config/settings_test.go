@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -400,4 +404,36 @@ func TestLoadBadVariable(t *testing.T) {
 	if row(t, db, "rag.chunk_size") != "" {
 		t.Error("rows were written all the same")
 	}
+}
+
+// TestImportFile: a file config.json of the data folder is stored and put aside, as the reference does.
+func TestImportFile(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "config.json")
+		put := func(text string) {
+			t.Helper()
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put(`{"ui.watermark": "x", "my.own": {"a": 1}, "oauth.client_id": "y"}`)
+		s := load(t, db, config.Options{}, "DATA_DIR", dir)
+		if snap := s.Snapshot(); snap.String("ui.watermark") != "x" || string(snap.Raw("my.own")) != `{"a":1}` || row(t, db, "oauth.client_id") != "" {
+			t.Errorf("%s, %s", snap.Raw("ui.watermark"), snap.Raw("my.own"))
+		}
+		if _, err := os.Stat(filepath.Join(dir, "old_config.json")); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+		put(`{"ui.watermark": `)
+		if _, err := config.Load(ctx, db, environment(t, "DATA_DIR", dir), config.Options{Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "config.json") {
+			t.Error(err)
+		}
+		if _, err := os.Stat(file); err != nil {
+			t.Error(err)
+		}
+	})
 }

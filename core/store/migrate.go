@@ -18,17 +18,24 @@ import (
 //go:embed schema/galley/*.sql
 var ownSchema embed.FS
 
-// migrateOwn runs the steps that the database has not had yet. The caller holds the lock that replicas take turns by.
-func migrateOwn(ctx context.Context, tx *Tx) error {
-	steps, err := ownSteps(ownSchema, tx.Dialect())
+// migrateOwn runs the steps of files that the database has not had yet. The caller holds the lock that replicas take turns
+// by. A database that has had more, of a newer Galley, is left as it is.
+func migrateOwn(ctx context.Context, tx *Tx, files fs.FS) error {
+	steps, err := ownSteps(files, tx.Dialect())
 	if err != nil {
 		return err
 	}
-	if _, err := tx.tx.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS galley_schema (version BIGINT NOT NULL)"); err != nil {
-		return fmt.Errorf("make galley_schema: %w", err)
+	// Looked for first: on Postgres even a CREATE TABLE IF NOT EXISTS takes the right to make tables.
+	shape, err := readShape(ctx, tx.tx, tx.Dialect())
+	if err != nil {
+		return fmt.Errorf("read tables: %w", err)
 	}
 	var have int
-	if err := tx.tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(version), 0) FROM galley_schema").Scan(&have); err != nil {
+	if shape["galley_schema"] == nil {
+		if _, err := tx.tx.ExecContext(ctx, "CREATE TABLE galley_schema (version BIGINT NOT NULL)"); err != nil {
+			return fmt.Errorf("make galley_schema: %w", err)
+		}
+	} else if err := tx.tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(version), 0) FROM galley_schema").Scan(&have); err != nil {
 		return fmt.Errorf("read galley_schema: %w", err)
 	}
 	if have >= len(steps) {

@@ -3,36 +3,34 @@ package store
 import (
 	"context"
 	"database/sql"
-	_ "embed"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/lib/pq"
 	_ "modernc.org/sqlite" // the SQLite driver
 )
 
-// Head is the Alembic revision whose tables these are (Open WebUI 0.12.4).
-const Head = "0bd252b206fb"
-
-//go:embed schema/sqlite.sql
-var sqliteSchema string
-
-//go:embed schema/postgres.sql
-var postgresSchema string
-
-// ErrForeign says that the database holds tables of another version, and that nothing was changed.
-var ErrForeign = errors.New("database of another version")
-
 // Open opens the database at a URL in the reference's form: sqlite:///relative/path, sqlite:////absolute/path,
 // postgresql://user:password@host/name or postgres://…. An empty database gets the tables; one of another version is
 // refused with ErrForeign before anything is written.
-func Open(ctx context.Context, address string, o Options) (*DB, error) {
-	db, err := connect(address, o)
+func Open(ctx context.Context, url string, o Options) (*DB, error) {
+	a, err := parseAddress(url)
+	if err != nil {
+		return nil, err
+	}
+	if !o.SkipSchemaCheck {
+		// An SQLite file is looked at before the connections below change it: they switch it to a write-ahead log.
+		if s, err := inspect(ctx, a, url, o); err != nil {
+			return nil, err
+		} else if err := s.Err(); err != nil {
+			return nil, err
+		}
+	}
+	db, err := connect(a, url, o)
 	if err != nil {
 		return nil, err
 	}
@@ -45,23 +43,11 @@ func Open(ctx context.Context, address string, o Options) (*DB, error) {
 	return db, nil
 }
 
-func connect(address string, o Options) (*DB, error) {
-	scheme, rest, ok := strings.Cut(address, "://")
-	if !ok {
-		return nil, fmt.Errorf("DATABASE_URL: %q is not a URL like sqlite:///path or postgresql://user@host/name", redact(address))
+func connect(a *address, text string, o Options) (*DB, error) {
+	if a.dialect == SQLite {
+		return openSQLite(text, a.file, o)
 	}
-	scheme, _, _ = strings.Cut(scheme, "+")
-	switch scheme {
-	case "sqlite":
-		path, _, _ := strings.Cut(strings.TrimPrefix(rest, "/"), "?")
-		if path == "" || path == ":memory:" {
-			return nil, errors.New("DATABASE_URL: SQLite needs a file, as in sqlite:////path/webui.db")
-		}
-		return openSQLite(address, path, o)
-	case "postgresql", "postgres":
-		return openPostgres(address, "postgres://"+rest, o)
-	}
-	return nil, fmt.Errorf("DATABASE_URL: %q is neither sqlite nor postgresql", scheme)
+	return openPostgres(text, a, o)
 }
 
 func openSQLite(address, path string, o Options) (*DB, error) {
@@ -85,17 +71,21 @@ func openSQLite(address, path string, o Options) (*DB, error) {
 	if o.CacheKiB == 0 {
 		o.CacheKiB = 4096
 	}
+	journal := "WAL"
+	if o.NoWAL {
+		journal = "DELETE"
+	}
 	open := func(lock string, conns int, more ...string) (*sql.DB, error) {
 		q := url.Values{}
 		// busy_timeout first, so that the switch to WAL already waits for others
 		for _, p := range append([]string{
-			fmt.Sprintf("busy_timeout(%d)", o.BusyTimeout.Milliseconds()), "journal_mode(WAL)", "journal_size_limit(67108864)", "wal_autocheckpoint(4000)",
+			fmt.Sprintf("busy_timeout(%d)", o.BusyTimeout.Milliseconds()), "journal_mode(" + journal + ")", "journal_size_limit(67108864)", "wal_autocheckpoint(4000)",
 			"synchronous(" + o.Synchronous + ")", "temp_store(MEMORY)", fmt.Sprintf("cache_size(-%d)", o.CacheKiB),
 		}, more...) {
 			q.Add("_pragma", p)
 		}
 		q.Set("_txlock", lock)
-		db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
+		db, err := sql.Open("sqlite", fileURL(path, q))
 		if err != nil {
 			return nil, err
 		}
@@ -116,26 +106,16 @@ func openSQLite(address, path string, o Options) (*DB, error) {
 	return db, nil
 }
 
-func openPostgres(address, dsn string, o Options) (*DB, error) {
-	u, err := url.Parse(dsn)
+func fileURL(path string, q url.Values) string {
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
+}
+
+func openPostgres(text string, a *address, o Options) (*DB, error) {
+	dsn, err := a.dsn(o)
 	if err != nil {
-		return nil, errors.New("DATABASE_URL: not a valid postgresql:// URL")
+		return nil, err
 	}
-	q := u.Query()
-	// SQLAlchemy users write ssl=; libpq and lib/pq know sslmode. Without either, libpq's default is "prefer",
-	// which lib/pq has not: plain is what such a server most often speaks.
-	if v := q.Get("ssl"); v != "" && q.Get("sslmode") == "" {
-		q.Set("sslmode", v)
-	}
-	q.Del("ssl")
-	if m := q.Get("sslmode"); m == "" || m == "prefer" || m == "allow" {
-		q.Set("sslmode", "disable")
-	}
-	if o.PostgresSchema != "" {
-		q.Set("search_path", o.PostgresSchema)
-	}
-	u.RawQuery = q.Encode()
-	c, err := pq.NewConnector(u.String())
+	c, err := pq.NewConnector(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("DATABASE_URL: %w", err)
 	}
@@ -150,7 +130,7 @@ func openPostgres(address, dsn string, o Options) (*DB, error) {
 	db.SetMaxIdleConns(o.PoolSize)
 	db.SetConnMaxLifetime(o.PoolRecycle)
 	p := newPool(db)
-	return &DB{dialect: Postgres, url: address, hook: o.Hook, read: p, write: p}, nil
+	return &DB{dialect: Postgres, url: text, hook: o.Hook, read: p, write: p}, nil
 }
 
 func newPool(db *sql.DB) *pool { return &pool{db: db, stmts: map[string]*sql.Stmt{}} }
@@ -170,58 +150,26 @@ func (db *DB) prepare(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := prepareReference(ctx, tx); err != nil {
+		// Looked at once more, as another process may have made the tables since.
+		s, err := readState(ctx, tx.tx, tx.Dialect(), Options{})
+		if err == nil {
+			err = s.Err()
+		}
+		if err == nil && s.Kind == Empty {
+			err = makeReference(ctx, tx)
+		}
+		if err != nil {
 			return err
 		}
-		return migrateOwn(ctx, tx)
+		return migrateOwn(ctx, tx, ownSchema)
 	})
 }
 
-// prepareReference sees to the reference's tables.
-func prepareReference(ctx context.Context, tx *Tx) error {
-	names, err := tableNames(ctx, tx)
-	if err != nil {
-		return fmt.Errorf("read tables: %w", err)
-	}
-	if names["alembic_version"] {
-		var have string
-		switch err := tx.tx.QueryRowContext(ctx, "SELECT version_num FROM alembic_version").Scan(&have); {
-		case err != nil && !errors.Is(err, sql.ErrNoRows):
-			return err
-		case have == Head:
-			return nil
-		}
-		return fmt.Errorf("%w: its Alembic revision is %q, this Galley serves %s (Open WebUI 0.12.4); start Open WebUI 0.12.4 once on it to migrate an older one; nothing was changed", ErrForeign, have, Head)
-	}
-	for _, ours := range []string{"user", "chat", "auth", "config"} {
-		if names[ours] {
-			return fmt.Errorf("%w: it has a table %q but no alembic_version; nothing was changed", ErrForeign, ours)
-		}
-	}
+// makeReference makes the reference's tables.
+func makeReference(ctx context.Context, tx *Tx) error {
 	if _, err := tx.tx.ExecContext(ctx, tx.Dialect().Pick(sqliteSchema, postgresSchema)); err != nil {
 		return fmt.Errorf("make tables: %w", err)
 	}
-	_, err = tx.tx.ExecContext(ctx, "INSERT INTO alembic_version (version_num) VALUES ('"+Head+"')")
+	_, err := tx.tx.ExecContext(ctx, "INSERT INTO alembic_version (version_num) VALUES ('"+Head+"')")
 	return err
-}
-
-func tableNames(ctx context.Context, tx *Tx) (map[string]bool, error) {
-	rows, err := tx.tx.QueryContext(ctx, tx.Dialect().Pick(
-		"SELECT name FROM sqlite_master WHERE type = 'table'",
-		"SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"))
-	names, err := Strings(rows, err)
-	out := map[string]bool{}
-	for _, n := range names {
-		out[n] = true
-	}
-	return out, err
-}
-
-// redact hides the password of a URL.
-func redact(address string) string {
-	u, err := url.Parse(address)
-	if err != nil || u.User == nil {
-		return address
-	}
-	return u.Redacted()
 }

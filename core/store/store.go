@@ -14,6 +14,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -25,6 +26,7 @@ import (
 var (
 	ErrNotFound = errors.New("not found")
 	ErrConflict = errors.New("conflict")
+	ErrReading  = errors.New("the database is open for reading only")
 )
 
 // Querier is what reads and writes rows: a [DB] or a [Tx]. Aggregates take one, so that the same function serves inside
@@ -56,9 +58,10 @@ type Options struct {
 	BusyTimeout     time.Duration // SQLite; 0 means 5 s
 	Synchronous     string        // SQLite PRAGMA synchronous; "" means NORMAL
 	CacheKiB        int           // SQLite page cache per connection; 0 means 4096
+	NoWAL           bool          // SQLite with a rollback journal in place of a write-ahead log
 	PostgresSchema  string        // DATABASE_SCHEMA; "" means the server's search_path
 	Existing        bool          // refuse an SQLite file that is not there, in place of making one
-	SkipSchemaCheck bool          // open without looking at the tables (for `galley db` commands)
+	SkipSchemaCheck bool          // open without looking at the tables
 	Hook            Hook          // nil costs nothing
 }
 
@@ -71,6 +74,9 @@ type DB struct {
 	hook    Hook
 	url     string
 	file    string // of SQLite
+	reading bool   // opened with OpenReading
+	// unlocked is how the file was when it was opened to be read without locks; nil where it is read with them.
+	unlocked os.FileInfo
 }
 
 // pool is a sql.DB with its prepared statements.
@@ -78,6 +84,19 @@ type pool struct {
 	db    *sql.DB
 	mu    sync.RWMutex
 	stmts map[string]*sql.Stmt
+	// learning are statements that are being prepared in the background, until closed.
+	learning sync.WaitGroup
+	closed   bool
+}
+
+// close closes the connections. What is being prepared is waited for, as its connection would stay open else, and the
+// write-ahead log of an SQLite database with it.
+func (p *pool) close() error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.learning.Wait()
+	return p.db.Close()
 }
 
 // maxStatements bounds the prepared statements of a pool: SQL texts are constants but for a few lists, whose number of
@@ -112,6 +131,30 @@ func (db *DB) Dialect() Dialect { return db.dialect }
 // URL is the address the database was opened with, without its password.
 func (db *DB) URL() string { return redact(db.url) }
 
+// Size is how many bytes the database takes.
+func (db *DB) Size(ctx context.Context) (n int64, err error) {
+	if db.dialect == SQLite {
+		info, err := os.Stat(db.file)
+		if err != nil {
+			return 0, err
+		}
+		return info.Size(), nil
+	}
+	err = db.QueryRow(ctx, "SELECT pg_database_size(current_database())").Scan(&n)
+	return n, err
+}
+
+// Changed says whether a file that was opened with [OpenReading] while nobody else had it open has been changed since: what
+// was read of it may not fit together then.
+func (db *DB) Changed() bool {
+	if db.unlocked == nil {
+		return false
+	}
+	now, err := os.Stat(db.file)
+	log, logErr := os.Stat(db.file + "-wal")
+	return err != nil || !now.ModTime().Equal(db.unlocked.ModTime()) || now.Size() != db.unlocked.Size() || logErr == nil && log.Size() > 0
+}
+
 // Pools are the sql.DBs below, by name, for metrics.
 func (db *DB) Pools() map[string]*sql.DB {
 	if db.read == db.write {
@@ -128,9 +171,9 @@ func (db *DB) Ping(ctx context.Context) error {
 
 // Close closes all connections; on SQLite it checkpoints the write-ahead log.
 func (db *DB) Close() error {
-	err := db.read.db.Close()
+	err := db.read.close()
 	if db.write != db.read {
-		err = errors.Join(err, db.write.db.Close())
+		err = errors.Join(err, db.write.close())
 	}
 	return err
 }
@@ -176,6 +219,9 @@ func (db *DB) QueryRow(ctx context.Context, text string, args ...any) Row {
 
 // Exec implements Querier on the write pool, as a transaction of its own.
 func (db *DB) Exec(ctx context.Context, text string, args ...any) (sql.Result, error) {
+	if db.reading {
+		return nil, ErrReading
+	}
 	if db.batch != nil {
 		var res sql.Result
 		err := db.batch.do(ctx, func(tx *Tx) (err error) {
@@ -201,6 +247,9 @@ func (db *DB) Exec(ctx context.Context, text string, args ...any) (sql.Result, e
 // Returning runs one statement that writes and gives a row back, as a transaction of its own, and scans the row into dest;
 // ErrNotFound where it gave none.
 func (db *DB) Returning(ctx context.Context, text string, args, dest []any) error {
+	if db.reading {
+		return ErrReading
+	}
 	if db.batch == nil {
 		return db.QueryRow(ctx, text, args...).Scan(dest...)
 	}
@@ -211,6 +260,9 @@ func (db *DB) Returning(ctx context.Context, text string, args, dest []any) erro
 // while it runs, so f does nothing slow, and it may share its commit with others' transactions (see batcher); on Postgres a
 // serialization failure or a deadlock is tried again twice. Either way f may be called more than once.
 func (db *DB) Tx(ctx context.Context, f func(*Tx) error) error {
+	if db.reading {
+		return ErrReading
+	}
 	if db.batch != nil {
 		return db.batch.do(ctx, f)
 	}
@@ -281,16 +333,15 @@ func (t *Tx) learn(text string) {
 // learn prepares a statement in the background for later transactions.
 func (p *pool) learn(text string) {
 	p.mu.RLock()
-	known := p.stmts[text] != nil || len(p.stmts) >= maxStatements
-	p.mu.RUnlock()
-	if known {
+	defer p.mu.RUnlock()
+	if p.closed || p.stmts[text] != nil || len(p.stmts) >= maxStatements {
 		return
 	}
-	go func() {
+	p.learning.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		_, _ = p.stmt(ctx, text)
-	}()
+	})
 }
 
 // Query implements Querier inside the transaction.

@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"path/filepath"
 	"strings"
@@ -92,35 +91,6 @@ func TestWriters(t *testing.T) {
 			t.Fatalf("%d rows, %v", n, err)
 		}
 	})
-}
-
-func TestForeignDatabaseIsRefusedUntouched(t *testing.T) {
-	for name, setup := range map[string]string{
-		"older head":  "CREATE TABLE alembic_version (version_num VARCHAR(32)); INSERT INTO alembic_version VALUES ('abc')",
-		"no head":     `CREATE TABLE "user" (id TEXT)`,
-		"empty table": "CREATE TABLE alembic_version (version_num VARCHAR(32))",
-	} {
-		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "w.db")
-			raw, err := sql.Open("sqlite", path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer raw.Close()
-			if _, err := raw.Exec(setup); err != nil {
-				t.Fatal(err)
-			}
-			if _, err = store.Open(ctx, "sqlite:///"+path, store.Options{}); name == "empty table" || !errors.Is(err, store.ErrForeign) {
-				if !errors.Is(err, store.ErrForeign) {
-					t.Fatalf("want ErrForeign, got %v", err)
-				}
-			}
-			var n int
-			if err := raw.QueryRow("SELECT count(*) FROM sqlite_master WHERE name = 'chat'").Scan(&n); err != nil || n != 0 {
-				t.Fatalf("tables were made: %d %v", n, err)
-			}
-		})
-	}
 }
 
 func TestBadURLs(t *testing.T) {

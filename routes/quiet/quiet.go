@@ -187,3 +187,14 @@ func Off(built ...string) []string {
 
 // String names a row in tests' messages.
 func (r row) String() string { return fmt.Sprintf("%s %d %s", r.tag, r.answer.status, r.answer.body) }
+
+// Tags are those of the table.
+func Tags() []string {
+	var out []string
+	for _, r := range table {
+		if !slices.Contains(out, r.tag) {
+			out = append(out, r.tag)
+		}
+	}
+	return out
+}
