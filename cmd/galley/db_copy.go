@@ -168,6 +168,7 @@ type copyProgress struct {
 	phase    string
 	began    time.Time // of the phase
 	last     time.Time // when something was written
+	told     time.Time // when show was last called
 	table    time.Time // when the table at hand began
 	name     string
 }
@@ -190,11 +191,12 @@ func (c *copyProgress) show(p transfer.Progress) {
 		phase = "copy"
 	}
 	if phase != c.phase {
-		c.phase, c.began, c.last = phase, now, now
+		c.phase, c.began, c.last, c.told = phase, now, now, now
 	}
-	if p.Table != c.name {
-		c.name, c.table = p.Table, now
+	if p.Table != c.name { // since the last was told
+		c.name, c.table = p.Table, c.told
 	}
+	c.told = now
 	every := 5 * time.Second
 	if c.terminal {
 		every = 200 * time.Millisecond

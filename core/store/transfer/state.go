@@ -17,9 +17,6 @@ import (
 // are there. The last thing a copy does is to drop it.
 const stateTable = "galley_copy"
 
-// bulkRows is how many rows a table must get for its indexes to be made afterwards.
-const bulkRows = 20_000
-
 // check looks at both databases and refuses what cannot be copied, before anything is written.
 func (r *run) check(ctx context.Context) error {
 	switch head, err := revision(ctx, r.src.conn, r.src.dialect); {
@@ -324,7 +321,7 @@ func (r *run) putOff(ctx context.Context) error {
 		}
 	}
 	for _, p := range r.plans {
-		if p.rows < bulkRows {
+		if p.rows < r.o.bulkRows {
 			continue
 		}
 		if has, err := r.dst.hasRows(ctx, p.name); err != nil {
