@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -160,7 +159,7 @@ func TestRoundTripIsExact(t *testing.T) {
 	middle := emptyTarget(t, store.Postgres)
 	there, err := Copy(context.Background(), from, middle, Options{Verify: true, BatchBytes: 10_000})
 	if err != nil {
-		t.Fatal(err, there)
+		t.Fatalf("%v: %+v", err, there.Refused)
 	}
 	if len(there.Changed) > 0 {
 		t.Errorf("changed: %v", there.Changed)
@@ -168,7 +167,7 @@ func TestRoundTripIsExact(t *testing.T) {
 	back := emptyTarget(t, store.SQLite)
 	again, err := Copy(context.Background(), middle, back, Options{Verify: true, BatchBytes: 10_000})
 	if err != nil {
-		t.Fatal(err, again)
+		t.Fatalf("%v: %+v", err, again.Refused)
 	}
 	if len(again.Changed) > 0 {
 		t.Errorf("changed on the way back: %v", again.Changed)
@@ -181,8 +180,8 @@ func TestRoundTripIsExact(t *testing.T) {
 	sameDump(t, dump(t, back), dump(t, from))
 
 	beside := emptyTarget(t, store.SQLite)
-	if _, err := Copy(context.Background(), from, beside, Options{Verify: true}); err != nil {
-		t.Fatal(err)
+	if report, err := Copy(context.Background(), from, beside, Options{Verify: true}); err != nil {
+		t.Fatalf("%v: %+v", err, report.Refused)
 	}
 	sameDump(t, dump(t, beside), dump(t, from))
 }
@@ -199,14 +198,14 @@ func TestLaxRows(t *testing.T) {
 		`UPDATE "user" SET username = 'äöüäöüäöüäöüäöüäöüäöüäöüäöüäöüäöüäöüäöüäöüäöüäöüäöüäöüäöüäöü', date_of_birth = 'long ago'`,
 		`INSERT INTO config_old (id, data, version, created_at) VALUES (41, '{}', 0, '2024-01-02 03:04:05')`,
 	} {
-		exec(t, from, c)
+		execute(t, from, c)
 	}
 	to := emptyTarget(t, store.Postgres)
 	report, err := Copy(context.Background(), from, to, Options{Verify: true})
 	if !isRefused(err) || len(report.Refused) != 1 || report.Refused[0].Table != "tag" {
 		t.Fatalf("two equal tags: %v, %+v", err, report.Refused)
 	}
-	if _, err := store.Open(context.Background(), storetestURL(t, to), store.Options{}); err == nil {
+	if _, err := store.Open(context.Background(), addresses[to], store.Options{}); err == nil {
 		t.Error("an unfinished copy was opened")
 	}
 	report, err = Copy(context.Background(), from, to, Options{Verify: true, SkipRefused: true})
@@ -249,11 +248,6 @@ func TestLaxRows(t *testing.T) {
 	}
 }
 
-func storetestURL(t *testing.T, db *store.DB) string {
-	t.Helper()
-	return addresses[db]
-}
-
 // addresses of the databases that open opened: their own hide the password.
 var addresses = map[*store.DB]string{}
 
@@ -261,7 +255,7 @@ func TestLongRow(t *testing.T) {
 	from := storetest.SQLite(t)
 	fill(t, from, 1, 1)
 	long := `{"text": "` + strings.Repeat(`long\n é\\ `, 300_000) + `"}`
-	exec(t, from, `UPDATE chat SET chat = $1`, long)
+	execute(t, from, `UPDATE chat SET chat = $1`, long)
 	middle := emptyTarget(t, store.Postgres)
 	if _, err := Copy(context.Background(), from, middle, Options{Verify: true}); err != nil {
 		t.Fatal(err)
@@ -275,5 +269,3 @@ func TestLongRow(t *testing.T) {
 		t.Errorf("%d bytes, not %d: %v", len(got), len(long), err)
 	}
 }
-
-func fileURL(t *testing.T) string { return "sqlite:///" + filepath.Join(t.TempDir(), "x.db") }

@@ -213,13 +213,8 @@ func (r *run) checkMissing(source, target map[string]*table, d store.Dialect) er
 
 // begin marks the target as unfinished and makes it ready for rows.
 func (r *run) begin(ctx context.Context) error {
-	if r.dst.dialect == store.Postgres {
-		var alone bool
-		if err := r.dst.conn.QueryRowContext(ctx, "SELECT pg_try_advisory_lock(7217054)").Scan(&alone); err != nil {
-			return err
-		} else if !alone {
-			return errors.New("another copy is writing to it")
-		}
+	if err := r.dst.lock(ctx); err != nil {
+		return err
 	}
 	source, err := readTables(ctx, r.src.conn, r.src.dialect)
 	if err != nil {

@@ -34,7 +34,7 @@ func open(t *testing.T, address string) *store.DB {
 
 func isRefused(err error) bool { return errors.Is(err, ErrRefused) }
 
-func exec(t *testing.T, db *store.DB, query string, args ...any) {
+func execute(t *testing.T, db *store.DB, query string, args ...any) {
 	t.Helper()
 	if _, err := db.Exec(context.Background(), query, args...); err != nil {
 		t.Fatalf("%s: %v", query, err)
