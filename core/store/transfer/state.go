@@ -262,6 +262,9 @@ func (r *run) begin(ctx context.Context) error {
 		if err := r.src.conn.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+quote(p.name)).Scan(&p.rows); err != nil {
 			return err
 		}
+		if p.bytes, err = r.src.size(ctx, p); err != nil {
+			return err
+		}
 		if err := r.usableKey(ctx, p); err != nil {
 			return err
 		}
@@ -354,7 +357,7 @@ func (r *run) complete(ctx context.Context) error {
 		return err
 	}
 	for n, i := range items {
-		r.tell(Progress{Phase: "index", Table: i[1], Done: int64(n), Total: int64(len(items)), AllDone: int64(n), AllTotal: int64(len(items))})
+		r.tell(Progress{Phase: "index", Table: i[1], Done: int64(n), Total: int64(len(items))})
 		err := r.dst.tx(ctx, func(_ context.Context, exec func(string, ...any) error) error {
 			if err := exec(i[2]); err != nil {
 				return err

@@ -49,9 +49,8 @@ type Progress struct {
 	Table      string
 	Done       int64 // rows of the table
 	Total      int64
-	AllDone    int64 // rows of all tables in this phase
-	AllTotal   int64
-	Bytes      int64 // values read so far, in all tables
+	Bytes      int64 // values read so far in this phase, of all tables
+	AllBytes   int64 // about how many there are
 	TableEnded bool
 }
 
