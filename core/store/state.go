@@ -37,10 +37,12 @@ const (
 	Unversioned             // tables, but no revision
 	Incomplete              // at the right revision, but without some of its tables or columns
 	NoDatabase              // a file that is no SQLite database
+	HalfCopy                // one that galley db copy has not filled yet: at [Unfinished]
 )
 
 var kinds = map[Kind]string{
 	Empty: "empty", Ours: "ours", Older: "older", Unknown: "unknown", Several: "several", Unversioned: "unversioned", Incomplete: "incomplete", NoDatabase: "no database",
+	HalfCopy: "unfinished copy",
 }
 
 func (k Kind) String() string { return kinds[k] }
@@ -55,7 +57,8 @@ type State struct {
 	detail    string // of Unversioned and NoDatabase
 }
 
-// Err is nil for a database that can be served, or made, and else an ErrForeign that says in a line what it is and what to do.
+// Err is nil for a database that can be served, or made, ErrUnfinished for a copy that was not ended, and else an ErrForeign
+// that says in a line what it is and what to do.
 func (s *State) Err() error {
 	const serves = "this Galley serves " + Head + " (Open WebUI " + Release + ")"
 	head := strings.Join(s.Revisions, ", ")
@@ -80,6 +83,8 @@ func (s *State) Err() error {
 		}
 		return fmt.Errorf("%w: it is incomplete: its Alembic revision is %s, but it is without %s%s, as a migration or a copy that was cut off leaves it; use a backup; nothing was changed",
 			ErrForeign, head, strings.Join(some, ", "), more)
+	case HalfCopy:
+		return ErrUnfinished
 	case NoDatabase:
 		return fmt.Errorf("%w: the file is no SQLite database, or an encrypted one (%s); nothing was changed", ErrForeign, s.detail)
 	}
@@ -161,6 +166,8 @@ func readState(ctx context.Context, c conn, d Dialect, o Options) (*State, error
 		s.Kind = Several
 	case len(s.Revisions) == 0:
 		return s, s.unversioned(ctx, c, d, o)
+	case s.Revisions[0] == Unfinished:
+		s.Kind = HalfCopy
 	case s.Revisions[0] != Head:
 		s.Kind = Unknown
 		if s.Release = releaseOf(s.Revisions[0]); s.Release != "" {
