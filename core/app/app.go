@@ -23,6 +23,7 @@ import (
 
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/audit"
+	"github.com/galleychat/galley/core/backup"
 	"github.com/galleychat/galley/core/auth/factor"
 	"github.com/galleychat/galley/core/auth/oauth"
 	"github.com/galleychat/galley/core/auth/session"
@@ -159,6 +160,9 @@ func (a *App) openObs() (err error) {
 func (a *App) openStore(ctx context.Context) error {
 	if err := prepareFolders(a.Env); err != nil {
 		return &SettingError{Err: err}
+	}
+	if err := backup.Unfinished(a.Env.DataDir); err != nil {
+		return &SettingError{Err: fmt.Errorf("DATA_DIR: %w", err)}
 	}
 	created, err := a.Env.LoadSecretKey()
 	if err != nil {
