@@ -190,6 +190,8 @@ func prepareReference(ctx context.Context, tx *Tx) error {
 			return err
 		case have == Head:
 			return nil
+		case have == Unfinished:
+			return ErrUnfinished
 		}
 		return fmt.Errorf("%w: its Alembic revision is %q, this Galley serves %s (Open WebUI 0.12.4); start Open WebUI 0.12.4 once on it to migrate an older one; nothing was changed", ErrForeign, have, Head)
 	}
