@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -60,9 +61,12 @@ func meter(w io.Writer) func(backup.Progress) {
 			return
 		}
 		stage, last = p.Stage, time.Now()
-		if p.Total > 0 {
-			fmt.Fprintf(w, "  %s %d of %d MB\n", p.Stage, p.Done>>20, p.Total>>20)
-		} else {
+		switch {
+		case p.Rows:
+			fmt.Fprintf(w, "  %s, %d of %d\n", p.Stage, p.Done, p.Total)
+		case p.Total > 0:
+			fmt.Fprintf(w, "  %s, %d of %d MB\n", p.Stage, p.Done>>20, p.Total>>20)
+		default:
 			fmt.Fprintf(w, "  %s\n", p.Stage)
 		}
 	}
@@ -107,9 +111,8 @@ func runBackup(ctx context.Context, p *program, in *input) error {
 	if r.Remote > 0 {
 		fmt.Fprintf(say, "%d uploads are in an object storage and not in the backup.\n", r.Remote)
 	}
-	tellMissing(say, r.Missing)
-	few(say, "Not files or folders, and left out:", r.Skipped)
-	few(say, "Written to while they were copied, so that they may not be whole:", r.Changed)
+	few(say, "Not files or folders, and left out:", r.Skipped, most)
+	tellManifest(say, &r.Manifest, most)
 	return nil
 }
 
@@ -120,25 +123,29 @@ func place(file string) string {
 	return file
 }
 
-// tellMissing names uploads that rows of the database have, and the disk has not.
-func tellMissing(w io.Writer, missing []backup.Lost) {
-	lines := make([]string, len(missing))
-	for i, l := range missing {
+// most is how many lines of a kind are printed, where galley db verify prints them all.
+const most = 20
+
+// tellManifest prints what is missing of a backup, or not as it was.
+func tellManifest(w io.Writer, m *backup.Manifest, limit int) {
+	lines := make([]string, len(m.Missing))
+	for i, l := range m.Missing {
 		lines[i] = l.ID + " " + strconv.Quote(l.Name) + ", " + l.Path
 	}
-	few(w, fmt.Sprintf("Uploads that were not there (%d):", len(lines)), lines)
+	few(w, fmt.Sprintf("Uploads that the database has and the disk had not (%d):", len(lines)), lines, limit)
+	few(w, "Of the database:", m.Notes, limit)
+	few(w, "Written to while they were copied, so that they may not be whole:", m.Changed, limit)
 }
 
-// few prints lines, but not hundreds.
-func few(w io.Writer, title string, lines []string) {
-	const most = 20
+// few prints lines, up to a limit.
+func few(w io.Writer, title string, lines []string, limit int) {
 	if len(lines) == 0 {
 		return
 	}
 	fmt.Fprintln(w, title)
 	for i, l := range lines {
-		if i == most {
-			fmt.Fprintf(w, "  and %d more; galley db verify lists them\n", len(lines)-most)
+		if i == limit {
+			fmt.Fprintf(w, "  and %d more\n", len(lines)-i)
 			break
 		}
 		fmt.Fprintln(w, "  "+l)
@@ -165,7 +172,8 @@ func runRestore(ctx context.Context, p *program, in *input) error {
 	if r.Paths > 0 {
 		fmt.Fprintf(p.out, "%d uploads were in another folder; their rows name this one now.\n", r.Paths)
 	}
-	few(p.out, "What was there before is kept in:", r.Kept)
+	few(p.out, "Of the database:", r.Told, most)
+	few(p.out, "What was there before is kept in:", r.Kept, most)
 	return nil
 }
 
@@ -180,8 +188,7 @@ func runVerifyBackup(ctx context.Context, p *program, in *input) error {
 	}
 	fmt.Fprintf(p.out, "%s is whole: %s, from %s, of %s, made by Galley %s; %d files, %d MB\n",
 		filepath.Base(in.args[0]), what, h.Dialect, h.Made.Local().Format(time.DateTime), h.Galley, m.Files(), m.Bytes()>>20)
-	tellMissing(p.out, m.Missing)
-	few(p.out, "Written to while they were copied:", m.Changed)
+	tellManifest(p.out, m, math.MaxInt)
 	return nil
 }
 

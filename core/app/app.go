@@ -23,10 +23,10 @@ import (
 
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/audit"
-	"github.com/galleychat/galley/core/backup"
 	"github.com/galleychat/galley/core/auth/factor"
 	"github.com/galleychat/galley/core/auth/oauth"
 	"github.com/galleychat/galley/core/auth/session"
+	"github.com/galleychat/galley/core/backup"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/filter"

@@ -41,6 +41,7 @@ type Progress struct {
 	Stage string
 	Done  int64 // bytes
 	Total int64 // 0 where it is not known
+	Rows  bool  // both count rows
 }
 
 // Report is what a backup has become.
@@ -63,6 +64,7 @@ type job struct {
 	mode    fs.FileMode        // of the database
 	uploads map[string]*upload // by name
 	counter map[string]uint32  // of the other databases, before
+	notes   []string           // on the copy of the rows
 }
 
 // upload is a file of the folder of uploads.
@@ -118,6 +120,9 @@ func (j *job) run(ctx context.Context, database string, out *output) error {
 			_ = m.close()
 		}
 	}()
+	if err := j.link(ctx); err != nil {
+		return err
+	}
 	head := Head{
 		Format: format, Made: time.Now().UTC().Truncate(time.Second), Galley: j.o.Version, Dialect: "sqlite", DataDir: j.o.DataDir, DatabaseOnly: j.o.DatabaseOnly,
 	}
@@ -128,9 +133,6 @@ func (j *job) run(ctx context.Context, database string, out *output) error {
 		return err
 	}
 	if !j.o.DatabaseOnly {
-		if err := j.stage.link(ctx, j.o.DataDir); err != nil {
-			return err
-		}
 		if err := j.look(database, out); err != nil {
 			return err
 		}
@@ -159,6 +161,7 @@ func (j *job) run(ctx context.Context, database string, out *output) error {
 			return err
 		}
 	}
+	w.manifest.Notes = j.notes
 	if err := w.close(); err != nil {
 		return err
 	}
@@ -166,12 +169,10 @@ func (j *job) run(ctx context.Context, database string, out *output) error {
 	return nil
 }
 
-// database opens the moment that the backup is of. Uploads are linked before, and meanwhile where that takes long.
+// database opens the moment that the backup is of, having linked the uploads before.
 func (j *job) database(ctx context.Context, file string) (*moment, error) {
-	if !j.o.DatabaseOnly {
-		if err := j.stage.link(ctx, j.o.DataDir); err != nil {
-			return nil, err
-		}
+	if err := j.link(ctx); err != nil {
+		return nil, err
 	}
 	if file != "" {
 		info, err := os.Stat(file)
@@ -188,36 +189,25 @@ func (j *job) database(ctx context.Context, file string) (*moment, error) {
 		}
 	}
 	staged := filepath.Join(j.stage.dir, databaseName)
-	copied := make(chan error, 1)
-	go func() {
-		if file != "" {
-			copied <- copySQLite(ctx, file, staged)
-		} else {
-			copied <- j.copyPostgres(ctx, staged)
-		}
-	}()
 	j.o.Progress(Progress{Stage: "copy the database"})
-	again := time.NewTicker(time.Second)
-	defer again.Stop()
-	for {
-		select {
-		case err := <-copied:
-			if err != nil {
-				return nil, fmt.Errorf("copy the database: %w", err)
-			}
-			return openMoment(ctx, staged)
-		case <-again.C:
-			if !j.o.DatabaseOnly {
-				if err := j.stage.link(ctx, j.o.DataDir); err != nil {
-					return nil, errors.Join(err, <-copied)
-				}
-			}
-		}
+	var err error
+	if file != "" {
+		err = copySQLite(ctx, file, staged)
+	} else {
+		err = j.copyPostgres(ctx, staged)
 	}
+	if err != nil {
+		return nil, fmt.Errorf("copy the database: %w", err)
+	}
+	return openMoment(ctx, staged)
 }
 
-func (j *job) copyPostgres(context.Context, string) error {
-	return errors.New("backups of Postgres are not built yet")
+// link links the uploads that are not linked yet.
+func (j *job) link(ctx context.Context) error {
+	if j.o.DatabaseOnly {
+		return nil
+	}
+	return j.stage.link(ctx, j.o.DataDir)
 }
 
 // look finds what is to be copied.
@@ -237,7 +227,14 @@ func (j *job) look(database string, out *output) error {
 	}
 	j.uploads = map[string]*upload{}
 	if j.stage.linked == nil {
-		return eachUpload(context.Background(), j.o.DataDir, func(name, source string, info fs.FileInfo) error {
+		return eachUpload(context.Background(), j.o.DataDir, func(name, source string, e fs.DirEntry) error {
+			info, err := e.Info()
+			if gone(err) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
 			j.uploads[name] = &upload{found: found{entryOf(name, info), source}}
 			return nil
 		})
@@ -259,7 +256,7 @@ func (j *job) writeDatabase(ctx context.Context, w *writer, m *moment) error {
 		}
 	}
 	stage := "database"
-	w.tell = func(done int64) { j.o.Progress(Progress{stage, min(done, total), total}) }
+	w.tell = func(done int64) { j.o.Progress(Progress{Stage: stage, Done: min(done, total), Total: total}) }
 	pages, err := m.reader(ctx)
 	if err != nil {
 		return err
@@ -290,7 +287,7 @@ func (j *job) match(ctx context.Context, m *moment, w *writer) error {
 		return err
 	}
 	there := map[string]bool{}
-	err = eachUpload(ctx, j.o.DataDir, func(name, _ string, _ fs.FileInfo) error {
+	err = eachUpload(ctx, j.o.DataDir, func(name, _ string, _ fs.DirEntry) error {
 		there[name] = true
 		return nil
 	})

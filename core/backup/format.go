@@ -60,6 +60,7 @@ type Manifest struct {
 	Entries []Entry  `json:"entries"`
 	Missing []Lost   `json:"missing,omitempty"` // rows without their content
 	Changed []string `json:"changed,omitempty"` // files that were written to meanwhile
+	Notes   []string `json:"notes,omitempty"`   // on rows that had to become SQLite's
 }
 
 // Lost is a row of the table file whose content is not in the backup.

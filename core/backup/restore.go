@@ -37,6 +37,7 @@ type Restored struct {
 	Manifest
 	Kept      []string // where that is what was there before: a folder, a database
 	Paths     int      // rows of files whose path was of another folder
+	Told      []string // on rows that had to become Postgres'
 	Completed bool     // it was one that had been interrupted, and the file was not looked at
 }
 
@@ -76,7 +77,7 @@ func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.done += int64(n)
 	if c.tell != nil {
-		c.tell(Progress{"verify", c.done, c.total})
+		c.tell(Progress{Stage: "verify", Done: c.done, Total: c.total})
 	}
 	return n, err
 }
@@ -90,6 +91,7 @@ type restoring struct {
 	database string // file of the server's database; "" for Postgres
 	staged   string // the backup's database
 	paths    int
+	notes    []string // on rows that had to become Postgres'
 }
 
 // Restore puts a backup where a server will find it.
@@ -147,7 +149,7 @@ func Restore(ctx context.Context, o RestoreOptions) (r *Restored, err error) {
 	if err := j.commit(ctx, p); err != nil {
 		return nil, err
 	}
-	return &Restored{Head: *j.head, Manifest: *j.manifest, Kept: p.Kept, Paths: j.paths}, nil
+	return &Restored{Head: *j.head, Manifest: *j.manifest, Kept: p.Kept, Paths: j.paths, Told: j.notes}, nil
 }
 
 // resume completes what was interrupted.
@@ -165,13 +167,16 @@ func (j *restoring) resume(ctx context.Context, p *plan) (r *Restored, err error
 	if err := j.commit(ctx, p); err != nil {
 		return nil, err
 	}
-	return &Restored{Head: p.Backup, Kept: p.Kept, Completed: true}, nil
+	return &Restored{Head: p.Backup, Kept: p.Kept, Told: j.notes, Completed: true}, nil
 }
 
 // commit does what the plan says, and removes it. Moves are not given up half way.
 func (j *restoring) commit(ctx context.Context, p *plan) error {
 	if p.Database != "" {
 		if err := j.fillPostgres(ctx); err != nil {
+			if untouched(err) {
+				return errors.Join(err, os.Remove(planFile(j.o.DataDir)), j.abandon())
+			}
 			return errors.Join(err, Unfinished(j.o.DataDir))
 		}
 	}
@@ -183,10 +188,6 @@ func (j *restoring) commit(ctx context.Context, p *plan) error {
 		return err
 	}
 	return j.abandon()
-}
-
-func (j *restoring) fillPostgres(context.Context) error {
-	return errors.New("restoring into Postgres is not built yet")
 }
 
 // lock keeps other restores away.
@@ -388,6 +389,11 @@ func (j *restoring) vacant(ctx context.Context, p *plan) error {
 	if err := j.idle(ctx); err != nil {
 		return err
 	}
+	if j.database == "" {
+		if err := j.emptyPostgres(ctx); err != nil {
+			return err
+		}
+	}
 	if !j.o.Force {
 		for _, m := range p.Moves {
 			if full, err := holdsData(m.From); m.Old && (full || err != nil) {
@@ -474,7 +480,7 @@ func (j *restoring) unpack(ctx context.Context, in *os.File) error {
 	total := j.manifest.Bytes()
 	tell := func(n int) {
 		done += int64(n)
-		j.o.Progress(Progress{"unpack", done, total})
+		j.o.Progress(Progress{Stage: "unpack", Done: done, Total: total})
 	}
 	for _, want := range j.manifest.Entries {
 		e, _, err := r.next()

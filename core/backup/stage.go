@@ -67,15 +67,22 @@ func flock(f *os.File) bool {
 
 // link links the uploads of a folder that are not linked yet.
 func (s *stage) link(ctx context.Context, dir string) error {
-	return eachUpload(ctx, dir, func(name, source string, info fs.FileInfo) error {
+	return eachUpload(ctx, dir, func(name, source string, e fs.DirEntry) error {
 		if s.linked == nil {
 			return nil
 		}
 		if _, ok := s.linked[name]; ok {
 			return nil
 		}
+		info, err := e.Info()
+		if gone(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 		at := s.place(name)
-		err := os.Link(source, at)
+		err = os.Link(source, at)
 		if gone(err) {
 			if err = os.MkdirAll(filepath.Dir(at), 0o700); err == nil {
 				err = os.Link(source, at)
@@ -98,7 +105,7 @@ func (s *stage) link(ctx context.Context, dir string) error {
 func (s *stage) place(name string) string { return filepath.Join(s.dir, filepath.FromSlash(name)) }
 
 // eachUpload calls f for each file in a data folder's uploads.
-func eachUpload(ctx context.Context, dir string, f func(name, source string, info fs.FileInfo) error) error {
+func eachUpload(ctx context.Context, dir string, f func(name, source string, e fs.DirEntry) error) error {
 	root, err := filepath.EvalSymlinks(filepath.Join(dir, uploads))
 	if gone(err) {
 		return nil
@@ -127,13 +134,6 @@ func eachUpload(ctx context.Context, dir string, f func(name, source string, inf
 		if !e.Type().IsRegular() || !mayHold(name, false) {
 			return nil
 		}
-		info, err := e.Info()
-		if gone(err) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		return f(name, source, info)
+		return f(name, source, e)
 	})
 }
