@@ -120,9 +120,6 @@ func (j *job) run(ctx context.Context, database string, out *output) error {
 			_ = m.close()
 		}
 	}()
-	if err := j.link(ctx); err != nil {
-		return err
-	}
 	head := Head{
 		Format: format, Made: time.Now().UTC().Truncate(time.Second), Galley: j.o.Version, Dialect: "sqlite", DataDir: j.o.DataDir, DatabaseOnly: j.o.DatabaseOnly,
 	}
@@ -169,34 +166,44 @@ func (j *job) run(ctx context.Context, database string, out *output) error {
 	return nil
 }
 
-// database opens the moment that the backup is of, having linked the uploads before.
+// database opens the moment that the backup is of. Uploads are linked before, and once more when it begins.
 func (j *job) database(ctx context.Context, file string) (*moment, error) {
 	if err := j.link(ctx); err != nil {
 		return nil, err
 	}
-	if file != "" {
-		info, err := os.Stat(file)
-		if err != nil {
-			return nil, fmt.Errorf("DATABASE_URL: %w", err)
-		}
-		j.mode = info.Mode().Perm()
-		wal, err := logged(ctx, file)
-		if err != nil {
-			return nil, fmt.Errorf("database %s: %w", file, err)
-		}
-		if wal {
-			return openMoment(ctx, file)
-		}
+	m, err := j.moment(ctx, file)
+	if err != nil || file == "" { // of a Postgres database it began long ago
+		return m, err
 	}
+	if err := j.link(ctx); err != nil {
+		return nil, errors.Join(err, m.close())
+	}
+	return m, nil
+}
+
+func (j *job) moment(ctx context.Context, file string) (*moment, error) {
 	staged := filepath.Join(j.stage.dir, databaseName)
-	j.o.Progress(Progress{Stage: "copy the database"})
-	var err error
-	if file != "" {
-		err = copySQLite(ctx, file, staged)
-	} else {
-		err = j.copyPostgres(ctx, staged)
+	if file == "" {
+		j.o.Progress(Progress{Stage: "copy the database"})
+		if err := j.copyPostgres(ctx, staged); err != nil {
+			return nil, fmt.Errorf("copy the database: %w", err)
+		}
+		return openMoment(ctx, staged)
 	}
+	info, err := os.Stat(file)
 	if err != nil {
+		return nil, fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	j.mode = info.Mode().Perm()
+	wal, err := logged(ctx, file)
+	if err != nil {
+		return nil, fmt.Errorf("database %s: %w", file, err)
+	}
+	if wal {
+		return openMoment(ctx, file)
+	}
+	j.o.Progress(Progress{Stage: "copy the database"})
+	if err := copySQLite(ctx, file, staged); err != nil {
 		return nil, fmt.Errorf("copy the database: %w", err)
 	}
 	return openMoment(ctx, staged)

@@ -337,7 +337,7 @@ func TestUnderLoad(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					if mine = append(mine, f); len(mine) < 20 {
+					if mine = append(mine, f); len(mine) < 100 {
 						continue
 					}
 					k := random.IntN(len(mine))
@@ -350,10 +350,10 @@ func TestUnderLoad(t *testing.T) {
 				}
 			})
 		}
-		for made.Load() < 300 {
+		for made.Load() < 500 {
 			time.Sleep(time.Millisecond)
 		}
-		for i := range 3 {
+		for i := range 2 {
 			before := made.Load()
 			o := s.options()
 			r, err := Make(ctx, o)
@@ -370,7 +370,7 @@ func TestUnderLoad(t *testing.T) {
 			sound(t, copied)
 			n := contents(t, copied, r.Missing)
 			t.Logf("backup %d: %d uploads, %d missing, %d of the folder", i, n, len(r.Missing), r.Files())
-			if n < 50 || len(r.Missing) > n/10 {
+			if n < 200 || len(r.Missing) > n/10 {
 				t.Errorf("%d uploads, %d missing, %d files", n, len(r.Missing), r.Files())
 			}
 		}

@@ -23,9 +23,9 @@
 //
 // Servers write an upload before its row and delete it after the row. Uploads are therefore linked into a folder of the
 // backup's own before that moment and once more right after it began; what is deleted then keeps its link. So the content
-// of every row of the database is in the backup, but for one that came and went within the milliseconds of the second
-// linking, and those that were missing before. They are named in the manifest and in [Report]. A file that was deleted
-// before the moment does not come back. Where the file system has no hard links, uploads that are deleted while the backup
+// of every row of the database is in the backup, but for those that were missing before, and one that came after the first
+// linking and went within the milliseconds of the second. They are named in the manifest and in [Report]. A file that was
+// deleted before the moment does not come back. Where the file system has no hard links, uploads that are deleted while the backup
 // runs are among those named.
 //
 // All other files are copied as they are found. SQLite databases among them are each of one moment, and come after the

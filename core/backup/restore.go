@@ -282,7 +282,10 @@ func (j *restoring) plan() (*plan, error) {
 	if j.beside() {
 		j.staged = j.besideName()
 	}
-	stamp := time.Now().UTC().Format("20060102-150405")
+	stamp, err := j.stamp()
+	if err != nil {
+		return nil, err
+	}
 	kept := filepath.Join(j.dir, "old") // for empty folders
 	if j.o.Force {
 		kept = filepath.Join(j.o.DataDir, keptPrefix+stamp)
@@ -305,6 +308,25 @@ func (j *restoring) plan() (*plan, error) {
 		p.Moves = append(p.Moves, move{From: j.staged, To: j.database})
 	}
 	return p, nil
+}
+
+// stamp is what the names of things that are moved aside end with, as no earlier restore's do.
+func (j *restoring) stamp() (string, error) {
+	base := time.Now().UTC().Format("20060102-150405")
+	for n := 1; ; n++ {
+		stamp := base
+		if n > 1 {
+			stamp += fmt.Sprint("-", n)
+		}
+		folder, err := exists(filepath.Join(j.o.DataDir, keptPrefix+stamp))
+		if err != nil {
+			return "", err
+		}
+		file, err := exists(j.database + keptInfix + stamp)
+		if err != nil || !folder && !file {
+			return stamp, err
+		}
+	}
 }
 
 // keptIn are the places that things are moved aside to: a folder, and what does not go into it.
@@ -545,19 +567,7 @@ func (j *restoring) unpackEntry(root *os.Root, r *reader, e *Entry, tell func(in
 // adapt checks the database and has its rows name the uploads' new places.
 func (j *restoring) adapt(ctx context.Context) error {
 	j.o.Progress(Progress{Stage: "check the database"})
-	m, err := openMoment(ctx, j.staged)
-	if err != nil {
-		return damaged("%v", err)
-	}
-	var found Head
-	var verdict string
-	err = m.facts(ctx, &found)
-	if err == nil {
-		err = m.conn.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict)
-	}
-	if closed := m.close(); err == nil {
-		err = closed
-	}
+	found, verdict, err := examine(ctx, j.staged)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -566,7 +576,8 @@ func (j *restoring) adapt(ctx context.Context) error {
 	case verdict != "ok":
 		return damaged("its database: %s", verdict)
 	case found.Schema > store.OwnVersion():
-		return (&Head{Format: format, Alembic: found.Alembic, Schema: found.Schema, Galley: j.head.Galley}).check()
+		found.Format, found.Galley = format, j.head.Galley
+		return found.check()
 	}
 	// Without a log, so that the database is one file when it is closed; what opens it switches that back.
 	db, err := sql.Open("sqlite", sqliteURL(j.staged)+"?mode=rw&_pragma=journal_mode(MEMORY)&_pragma=synchronous(FULL)")
@@ -576,6 +587,18 @@ func (j *restoring) adapt(ctx context.Context) error {
 	db.SetMaxOpenConns(1)
 	err = j.movePaths(ctx, db)
 	return errors.Join(err, db.Close())
+}
+
+// examine looks at a database: of which version it is, and what SQLite says of its state.
+func examine(ctx context.Context, file string) (h Head, verdict string, err error) {
+	m, err := openMoment(ctx, file)
+	if err != nil {
+		return h, "", err
+	}
+	if err = m.facts(ctx, &h); err == nil {
+		err = m.conn.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict)
+	}
+	return h, verdict, errors.Join(err, m.close())
 }
 
 // movePaths changes the paths of uploads that are in the backup, and of those that were in the folder it is of.

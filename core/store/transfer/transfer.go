@@ -131,6 +131,11 @@ func (r *run) do(ctx context.Context) error {
 	}
 	defer end()
 	r.src = src
+	if r.o.Began != nil {
+		if err := r.o.Began(); err != nil {
+			return err
+		}
+	}
 	if err := r.check(ctx); err != nil {
 		return err
 	}
