@@ -546,3 +546,36 @@ func (s *side) sum(ctx context.Context, p *plan, tell func(rows, bytes int64)) (
 		}
 	}
 }
+
+// TableSum is the checksum of a table: the same for the same rows on either database.
+type TableSum struct {
+	Name string
+	Rows int64
+	Sum  string
+}
+
+// Sums reads a whole database in one snapshot, and gives the checksum of each table that a copy takes along.
+func Sums(ctx context.Context, db *store.DB) ([]TableSum, error) {
+	s, end, err := snapshot(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	tables, err := readTables(ctx, s.conn, s.dialect)
+	if err != nil {
+		return nil, err
+	}
+	plans, _, err := makePlans(tables, tables, s.dialect, s.dialect)
+	if err != nil {
+		return nil, err
+	}
+	var sums []TableSum
+	for _, p := range plans {
+		rows, sum, err := s.sum(ctx, p, func(int64, int64) {})
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", p.name, err)
+		}
+		sums = append(sums, TableSum{p.name, rows, sum.String()})
+	}
+	return sums, nil
+}

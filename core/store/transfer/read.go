@@ -151,7 +151,15 @@ func (st *stream) next() (bool, error) {
 		return false, st.rows.Err()
 	}
 	clear(st.values)
-	return true, st.rows.Scan(st.into...)
+	if err := st.rows.Scan(st.into...); err != nil {
+		return false, err
+	}
+	for i, v := range st.values {
+		if b, ok := v.([]byte); ok && b == nil { // SQLite's driver gives an empty blob so, and takes it for NULL
+			st.values[i] = []byte{}
+		}
+	}
+	return true, nil
 }
 
 func (st *stream) close() { _ = st.rows.Close() }

@@ -17,9 +17,6 @@ import (
 // are there. The last thing a copy does is to drop it.
 const stateTable = "galley_copy"
 
-// bulkRows is how many rows a table must get for its indexes to be made afterwards.
-const bulkRows = 20_000
-
 // check looks at both databases and refuses what cannot be copied, before anything is written.
 func (r *run) check(ctx context.Context) error {
 	switch head, err := revision(ctx, r.src.conn, r.src.dialect); {
@@ -216,13 +213,8 @@ func (r *run) checkMissing(source, target map[string]*table, d store.Dialect) er
 
 // begin marks the target as unfinished and makes it ready for rows.
 func (r *run) begin(ctx context.Context) error {
-	if r.dst.dialect == store.Postgres {
-		var alone bool
-		if err := r.dst.conn.QueryRowContext(ctx, "SELECT pg_try_advisory_lock(7217054)").Scan(&alone); err != nil {
-			return err
-		} else if !alone {
-			return errors.New("another copy is writing to it")
-		}
+	if err := r.dst.lock(ctx); err != nil {
+		return err
 	}
 	source, err := readTables(ctx, r.src.conn, r.src.dialect)
 	if err != nil {
@@ -324,7 +316,7 @@ func (r *run) putOff(ctx context.Context) error {
 		}
 	}
 	for _, p := range r.plans {
-		if p.rows < bulkRows {
+		if p.rows < r.o.bulkRows {
 			continue
 		}
 		if has, err := r.dst.hasRows(ctx, p.name); err != nil {

@@ -40,6 +40,8 @@ type Options struct {
 	SkipRefused bool           // leave out rows that the target does not take
 	Began       func() error   // called when the source's snapshot is taken; an error ends the copy; nil for none
 	BatchBytes  int            // about how many bytes go into one transaction; 0 means 4 MiB
+
+	bulkRows int64 // how many rows a table must get for its indexes to be made afterwards; 0 means 20,000
 }
 
 // Progress is how far a copy is.
@@ -105,6 +107,9 @@ const maxRefused = 10_000
 func Copy(ctx context.Context, from, to *store.DB, o Options) (*Report, error) {
 	if o.BatchBytes <= 0 {
 		o.BatchBytes = 4 << 20
+	}
+	if o.bulkRows == 0 {
+		o.bulkRows = 20_000
 	}
 	started := time.Now()
 	r := &run{o: o, from: from, to: to, report: &Report{From: from.URL(), To: to.URL()}}

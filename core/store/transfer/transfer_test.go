@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -27,10 +28,13 @@ func open(t *testing.T, address string) *store.DB {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
+	addresses[db] = address
 	return db
 }
 
-func exec(t *testing.T, db *store.DB, query string, args ...any) {
+func isRefused(err error) bool { return errors.Is(err, ErrRefused) }
+
+func execute(t *testing.T, db *store.DB, query string, args ...any) {
 	t.Helper()
 	if _, err := db.Exec(context.Background(), query, args...); err != nil {
 		t.Fatalf("%s: %v", query, err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/lib/pq"
 	"modernc.org/sqlite"
@@ -36,7 +37,7 @@ func openTarget(ctx context.Context, db *store.DB) (*target, func(), error) {
 	if t.dialect == store.Postgres {
 		setup = "SET synchronous_commit = off; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; " +
 			"SET extra_float_digits = 1; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres'"
-		undo = "RESET ALL"
+		undo = "SELECT pg_advisory_unlock_all(); RESET ALL"
 	}
 	end := func() {
 		t.forget()
@@ -48,6 +49,27 @@ func openTarget(ctx context.Context, db *store.DB) (*target, func(), error) {
 		return nil, nil, fmt.Errorf("write the database: %w", err)
 	}
 	return t, end, nil
+}
+
+// lock keeps other copies from writing to the same database. The session of one that was killed may linger for a moment.
+func (t *target) lock(ctx context.Context) error {
+	if t.dialect == store.SQLite {
+		return nil
+	}
+	for wait := time.Now().Add(10 * time.Second); ; {
+		var alone bool
+		if err := t.conn.QueryRowContext(ctx, "SELECT pg_try_advisory_lock(7217054, hashtext(current_schema()))").Scan(&alone); err != nil || alone {
+			return err
+		}
+		if time.Now().After(wait) {
+			return errors.New("another copy is writing to it")
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // tx runs f in a transaction. It is not given up in the middle of a statement: f looks at the context between statements.
