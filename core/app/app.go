@@ -107,6 +107,9 @@ func Open(ctx context.Context, c Config) (a *App, err error) {
 	if err := a.openObs(); err != nil {
 		return a, err
 	}
+	if err := backup.Unfinished(a.Env.DataDir); err != nil {
+		return a, &SettingError{Err: fmt.Errorf("DATA_DIR: %w", err)}
+	}
 	if err := a.openStore(ctx); err != nil {
 		return a, err
 	}
@@ -160,9 +163,6 @@ func (a *App) openObs() (err error) {
 func (a *App) openStore(ctx context.Context) error {
 	if err := prepareFolders(a.Env); err != nil {
 		return &SettingError{Err: err}
-	}
-	if err := backup.Unfinished(a.Env.DataDir); err != nil {
-		return &SettingError{Err: fmt.Errorf("DATA_DIR: %w", err)}
 	}
 	created, err := a.Env.LoadSecretKey()
 	if err != nil {

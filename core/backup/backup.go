@@ -92,8 +92,11 @@ func Make(ctx context.Context, o Options) (r *Report, err error) {
 	}
 	defer func() { err = errors.Join(err, out.discard()) }()
 	at := o.DataDir
-	if _, missing := os.Stat(at); gone(missing) && o.DatabaseOnly {
+	switch _, err := os.Stat(at); {
+	case gone(err) && o.DatabaseOnly:
 		at = os.TempDir()
+	case err != nil:
+		return nil, fmt.Errorf("DATA_DIR: %w", err)
 	}
 	j := &job{o: o, mode: 0o600, report: &Report{File: o.File}, counter: map[string]uint32{}}
 	if j.stage, err = newStage(at); err != nil {

@@ -159,7 +159,7 @@ func (j *restoring) resume(ctx context.Context, p *plan) (r *Restored, err error
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if p.Database != "" && p.Database != redacted(j.o.DatabaseURL) {
+	if p.Database != "" && p.Database != store.Redact(j.o.DatabaseURL) {
 		return nil, fmt.Errorf("the restore that was interrupted is of the database %s: complete it with that DATABASE_URL", p.Database)
 	}
 	j.head = &p.Backup
@@ -276,7 +276,7 @@ func (j *restoring) plan() (*plan, error) {
 			return nil, fmt.Errorf("database folder: %w", err)
 		}
 	} else {
-		p.Database = redacted(j.o.DatabaseURL)
+		p.Database = store.Redact(j.o.DatabaseURL)
 	}
 	j.staged = filepath.Join(j.dir, databaseName)
 	if j.beside() {

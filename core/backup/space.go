@@ -1,10 +1,6 @@
 package backup
 
-import (
-	"net/url"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // freeSpace is how many bytes may be written to the file system of a folder, -1 where that is not known.
 func freeSpace(dir string) int64 {
@@ -13,13 +9,4 @@ func freeSpace(dir string) int64 {
 		return -1
 	}
 	return int64(st.Bavail) * int64(st.Bsize)
-}
-
-// redacted is a URL without its password.
-func redacted(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return ""
-	}
-	return u.Redacted()
 }

@@ -34,3 +34,6 @@ func OwnVersion() int {
 	}
 	return len(steps)
 }
+
+// Redact hides the password of a database's URL.
+func Redact(address string) string { return redact(address) }
