@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/galleychat/galley/core/app"
@@ -108,10 +109,13 @@ func runBackup(ctx context.Context, p *program, in *input) error {
 	if !r.DatabaseOnly && !r.SecretKey {
 		fmt.Fprintln(say, "The secret key is not in it. Keep WEBUI_SECRET_KEY: with another key everybody has to sign in again, and stored tokens of other services cannot be read.")
 	}
+	if !r.DatabaseOnly && !strings.HasPrefix(c.Env.PluginsDir, o.DataDir+string(filepath.Separator)) {
+		fmt.Fprintf(say, "Plugins are in %s, outside of the data folder, and not in it.\n", c.Env.PluginsDir)
+	}
 	if r.Remote > 0 {
 		fmt.Fprintf(say, "%d uploads are in an object storage and not in the backup.\n", r.Remote)
 	}
-	few(say, "Not files or folders, and left out:", r.Skipped, most)
+	few(say, "Left out, since they are neither files nor folders or have no proper name:", r.Skipped, most)
 	tellManifest(say, &r.Manifest, most)
 	return nil
 }

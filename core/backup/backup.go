@@ -52,7 +52,7 @@ type Report struct {
 	Size    int64         // of the backup
 	Took    time.Duration // all of it
 	Remote  int           // uploads in an object storage, which are not in it
-	Skipped []string      // links, sockets and the like, below the data folder
+	Skipped []string      // links, sockets and the like, and names that are not UTF-8
 }
 
 // job is a backup that is being made.
@@ -252,6 +252,7 @@ func (j *job) look(database string, out *output) error {
 	for name, info := range j.stage.linked {
 		j.uploads[name] = &upload{found: found{entryOf(name, info), j.stage.place(name)}}
 	}
+	clear(j.stage.linked) // there may be a hundred thousand
 	return nil
 }
 
@@ -329,7 +330,7 @@ func (j *job) writeFiles(ctx context.Context, w *writer) error {
 			return err
 		}
 	}
-	j.report.Skipped = j.list.links
+	j.report.Skipped = j.list.skipped
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -77,7 +78,7 @@ type listing struct {
 	database  string      // path of the server's database, with its companions left out as well
 	secretKey bool        // whether to take it
 	exclude   os.FileInfo // nil for none
-	links     []string    // names that were left out for what they are
+	skipped   []string    // left out for what they are, or how they are named
 	plain     []found
 	databases []found // SQLite, by their content
 }
@@ -100,7 +101,11 @@ func (l *listing) walk(name, at string) error {
 	}
 	for _, e := range entries {
 		below, source := path.Join(name, e.Name()), filepath.Join(at, e.Name())
-		if isLeftOut(below) || below == databaseName || below == uploads || l.ofDatabase(source) || below == ".webui_secret_key" && !l.secretKey || !mayHold(below, false) {
+		if isLeftOut(below) || below == databaseName || below == uploads || l.ofDatabase(source) || below == ".webui_secret_key" && !l.secretKey {
+			continue
+		}
+		if !mayHold(below, false) { // such as names that are not UTF-8
+			l.skipped = append(l.skipped, strconv.Quote(below))
 			continue
 		}
 		info, err := e.Info()
@@ -121,7 +126,7 @@ func (l *listing) walk(name, at string) error {
 				return err
 			}
 		case !info.Mode().IsRegular():
-			l.links = append(l.links, below)
+			l.skipped = append(l.skipped, below)
 		case l.exclude != nil && os.SameFile(l.exclude, info):
 		case isSQLite(source):
 			l.databases = append(l.databases, f)

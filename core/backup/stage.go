@@ -48,9 +48,9 @@ func sweep(pattern string) error {
 	}
 	var errs []error
 	for _, p := range left {
-		f, err := os.Open(p)
+		f, err := os.OpenFile(p, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 		if err != nil {
-			continue // gone, or another account's
+			continue // gone, another account's, or something else
 		}
 		if flock(f) {
 			errs = append(errs, os.RemoveAll(p))
