@@ -12,7 +12,7 @@ import (
 )
 
 // commands are in the order of the help.
-var commands = slices.Concat(serverCommands, dbCheckCommands, dbCopyCommands, mfaCommands, pluginCommands, helpCommands)
+var commands = slices.Concat(serverCommands, dbCheckCommands, dbCopyCommands, dbBackupCommands, mfaCommands, pluginCommands, helpCommands)
 
 var serverCommands = []*command{
 	{

@@ -20,8 +20,12 @@ import (
 	"github.com/galleychat/galley/sdk"
 )
 
-// TestMain has the test binary play a plugin where a variable asks for it, and the plugin that comes with the program.
+// TestMain has the test binary play a plugin or the program itself where a variable asks for it, and the plugin that comes
+// with the program.
 func TestMain(m *testing.M) {
+	if os.Getenv("TEST_PROGRAM") != "" {
+		main()
+	}
 	if id := os.Getenv("TEST_PLUGIN"); id != "" {
 		mux := http.NewServeMux()
 		mux.HandleFunc("GET /say", func(_ http.ResponseWriter, r *http.Request) {

@@ -26,6 +26,7 @@ import (
 	"github.com/galleychat/galley/core/auth/factor"
 	"github.com/galleychat/galley/core/auth/oauth"
 	"github.com/galleychat/galley/core/auth/session"
+	"github.com/galleychat/galley/core/backup"
 	"github.com/galleychat/galley/core/config"
 	"github.com/galleychat/galley/core/events"
 	"github.com/galleychat/galley/core/filter"
@@ -105,6 +106,9 @@ func Open(ctx context.Context, c Config) (a *App, err error) {
 	}()
 	if err := a.openObs(); err != nil {
 		return a, err
+	}
+	if err := backup.Unfinished(a.Env.DataDir); err != nil {
+		return a, &SettingError{Err: fmt.Errorf("DATA_DIR: %w", err)}
 	}
 	if err := a.openStore(ctx); err != nil {
 		return a, err

@@ -29,6 +29,7 @@ func snapshot(ctx context.Context, db *store.DB) (*side, func(), error) {
 			"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
 			"SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL synchronize_seqscans = off; " +
 				"SET LOCAL extra_float_digits = 1; SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'",
+			"SELECT 1", // the state is that of the first query
 		}
 	}
 	end := func() {

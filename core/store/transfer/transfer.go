@@ -38,6 +38,7 @@ type Options struct {
 	Force       bool           // write over what a target without accounts holds, or go on with an unfinished copy of another source
 	SkipUnknown bool           // leave out tables and columns that the target cannot have
 	SkipRefused bool           // leave out rows that the target does not take
+	Began       func() error   // called when the source's snapshot is taken; an error ends the copy; nil for none
 	BatchBytes  int            // about how many bytes go into one transaction; 0 means 4 MiB
 
 	bulkRows int64 // how many rows a table must get for its indexes to be made afterwards; 0 means 20,000
@@ -134,6 +135,11 @@ func (r *run) do(ctx context.Context) error {
 	}
 	defer end()
 	r.src = src
+	if r.o.Began != nil {
+		if err := r.o.Began(); err != nil {
+			return err
+		}
+	}
 	if err := r.check(ctx); err != nil {
 		return err
 	}
