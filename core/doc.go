@@ -18,7 +18,8 @@
 //	                      part that /openai and /ollama share; llm/anthropic translates Messages requests
 //	core/toolserver       tools of other servers, for models: by OpenAPI documents and by the Model Context Protocol
 //	core/store            the database: pools, dialects, transactions, schema; store/<aggregate> has the SQL of each. Galley's
-//	                      own tables (galley_*, of plugins) stand beside the reference's
+//	                      own tables (galley_*, of plugins) stand beside the reference's. What a database is, is looked at
+//	                      before anything is written; store/check looks the data over, store/transfer copies them
 //	core/backup           database and data folder in one file, made while serving, and put back
 //	core/pytools, pyhost, python
 //	                      tools that are Python source edited in the web interface: who may use them, the process in which

@@ -198,6 +198,9 @@ func (s *State) unversioned(ctx context.Context, c conn, d Dialect, o Options) e
 		s.Kind, s.detail = Unversioned, "its alembic_version holds no revision"
 	case len(alien) > 0:
 		s.Kind, s.detail = Unversioned, fmt.Sprintf("it has tables (%s) but no alembic_version", strings.Join(alien[:min(3, len(alien))], ", "))
+		if s.Shape["migratehistory"] != nil { // of the library that did it before Alembic
+			s.detail += ", as Open WebUI left it before release 0.3.6"
+		}
 	case d == Postgres && o.PostgresSchema != "":
 		var there bool
 		if err := c.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)", o.PostgresSchema).Scan(&there); err != nil {

@@ -52,6 +52,7 @@ var foreign = map[string]struct {
 	"several":         {"INSERT INTO alembic_version VALUES ('018012973d35')", store.Several, []string{"2 revisions", "018012973d35"}},
 	"none":            {"DELETE FROM alembic_version", store.Unversioned, []string{"holds no revision"}},
 	"unversioned":     {"DROP TABLE alembic_version", store.Unversioned, []string{"access_grant", "no alembic_version"}},
+	"before Alembic":  {"DROP TABLE alembic_version; CREATE TABLE migratehistory (id INTEGER)", store.Unversioned, []string{"before release 0.3.6"}},
 	"without table":   {"DROP TABLE feedback", store.Incomplete, []string{"incomplete", "without feedback,"}},
 	"without column":  {"ALTER TABLE auth DROP COLUMN mfa", store.Incomplete, []string{"without auth.mfa,"}},
 	"without many":    {"ALTER TABLE chat RENAME TO chat2; ALTER TABLE file RENAME TO file2; ALTER TABLE \"user\" RENAME TO user2; ALTER TABLE app RENAME TO app2; ALTER TABLE tag RENAME TO tag2; ALTER TABLE tool RENAME TO tool2; ALTER TABLE note RENAME TO note2", store.Incomplete, []string{" and 1 more"}},

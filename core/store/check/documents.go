@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/galleychat/galley/core/jsondoc"
+	"github.com/galleychat/galley/core/store"
 )
 
 // columns of a table that hold JSON, and how what is in them begins: "{", "[", or " " for anything. null goes everywhere.
@@ -74,6 +75,9 @@ func (c *checker) documents(ctx context.Context) error {
 		if err := c.documentsOf(ctx, d); err != nil {
 			return fmt.Errorf("documents of %s: %w", d.table, err)
 		}
+	}
+	if c.db.Dialect() == store.Postgres {
+		c.report.Integrity = "read"
 	}
 	return nil
 }

@@ -71,7 +71,11 @@ func (c *checker) uploads(ctx context.Context) error {
 		c.warn("files.remote", f.Remote, remote, "files in S3, Google Cloud Storage or Azure, which this version does not read: copy them into %s", f.Folder)
 	}
 	if n := f.Missing - f.Remote; n > 0 {
-		c.warn("files.missing", n, missing, "files whose content is not in %s", f.Folder)
+		where := "whose content is not in " + f.Folder
+		if _, err := os.Stat(f.Folder); err != nil {
+			where = "without content: there is no folder " + f.Folder + "; DATA_DIR, or --data-dir, names the one above it"
+		}
+		c.warn("files.missing", n, missing, "files %s", where)
 	}
 	return c.alone(ctx, named, seed)
 }
