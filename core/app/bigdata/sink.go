@@ -105,6 +105,9 @@ func openSink(ctx context.Context, d store.Dialect, address string) (*sink, erro
 }
 
 func (s *sink) close() {
+	for _, stmt := range s.stmts { // an open one keeps SQLite's journal
+		_ = stmt.Close()
+	}
 	_ = s.conn.Close()
 	_ = s.db.Close()
 }

@@ -3,6 +3,7 @@ package chats
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"strings"
 
 	"github.com/galleychat/galley/core/jsondoc"
@@ -19,9 +20,9 @@ type Match struct {
 }
 
 // Matching gives the chats of which an SQL condition over the table chat holds and whose title or messages contain all
-// terms (in lower case, taken literally). Internal and archived chats are left out.
-func (s *Store) Matching(ctx context.Context, where string, args []any, terms []string) ([]Match, error) {
-	// on Postgres a row's version tells more than its document's size
+// terms (in lower case, taken literally): of those, in the order that compare says, the first limit. Internal and archived
+// chats are left out.
+func (s *Store) Matching(ctx context.Context, where string, args []any, terms []string, compare func(a, b Match) int, limit int) ([]Match, error) {
 	d := s.db.Dialect()
 	type row struct {
 		Match
@@ -36,21 +37,65 @@ func (s *Store) Matching(ctx context.Context, where string, args []any, terms []
 	if err != nil {
 		return nil, err
 	}
-	candidates := make([]candidate, len(list))
-	for i, r := range list {
-		candidates[i] = candidate{Head{ID: r.ID, UpdatedAt: r.UpdatedAt}, r.size}
-	}
-	have, err := s.textsOf(ctx, candidates, len(terms) > 0)
-	if err != nil {
-		return nil, err
+	slices.SortFunc(list, func(a, b row) int { return compare(a.Match, b.Match) })
+	needles := make([]needle, len(terms))
+	for i, t := range terms {
+		needles[i] = literalNeedle(t)
 	}
 	var out []Match
-	for i, r := range list {
-		if have[i].says(r.Title, terms) {
-			out = append(out, r.Match)
+	for len(list) > 0 && len(out) < limit {
+		// as many as are likely to be enough
+		n := min(len(list), max(64, 4*limit))
+		part := list[:n]
+		list = list[n:]
+		candidates := make([]candidate, n)
+		for i, r := range part {
+			candidates[i] = candidate{Head{ID: r.ID, UserID: r.UserID, UpdatedAt: r.UpdatedAt}, r.size}
+		}
+		var have []*sieve
+		if len(terms) > 0 {
+			if have, err = s.sieves.of(ctx, candidates); err != nil {
+				return nil, err
+			}
+		}
+		var look []candidate
+		var places []int
+		for i, r := range part {
+			if len(terms) == 0 || have[i].maySay(r.Title, terms, needles) {
+				look, places = append(look, candidates[i]), append(places, i)
+			}
+		}
+		for from, to := 0, 0; from < len(look) && len(out) < limit; from = to {
+			for size := int64(0); to < len(look) && to < from+32 && size < 8<<20; to++ {
+				if d == store.SQLite {
+					size += look[to].size
+				}
+			}
+			texts := make([]*texts, to-from)
+			if len(terms) > 0 {
+				if texts, err = s.textsOf(ctx, look[from:to]); err != nil {
+					return nil, err
+				}
+			}
+			for k, t := range texts {
+				if m := part[places[from+k]].Match; t.says(m.Title, terms) {
+					out = append(out, m)
+				}
+			}
 		}
 	}
-	return out, nil
+	return out[:min(len(out), limit)], nil
+}
+
+// maySay says whether says could be true.
+func (v *sieve) maySay(title string, terms []string, needles []needle) bool {
+	title = strings.ToLower(title)
+	for i, n := range needles {
+		if !v.may(n) && !strings.Contains(title, strings.ToLower(terms[i])) {
+			return false
+		}
+	}
+	return true
 }
 
 // sizeOf tells versions of a document apart: its length, or on Postgres the row's version.

@@ -13,7 +13,7 @@ type texts struct {
 	all      string // as written; NUL between the messages, which no text has
 	lower    string // all with ASCII letters in lower case: the same bytes otherwise, so that places agree
 	segments []segment
-	grams    []uint64 // which runs of three bytes are in lower, as a hashed bit set of a power of two of words
+	sieve    *sieve
 
 	updated, size int64 // updated_at and the document's bytes when it was read
 	loaded        int64 // Unix seconds
@@ -66,35 +66,8 @@ func textsIn(d jsondoc.Doc) *texts {
 	values(legacy, add(!hasHistory, true))
 	t.all = str(b)
 	t.lower = lowerASCII(t.all)
-	t.index()
+	t.sieve = newSieve(t.all)
 	return t
-}
-
-// index notes the runs of three bytes, so that most texts without a word are told from it without reading them.
-func (t *texts) index() {
-	words := 16
-	for words*64 < 2*len(t.lower) && words < 1024 {
-		words *= 2
-	}
-	t.grams = make([]uint64, words)
-	for i := 0; i+3 <= len(t.lower); i++ {
-		h := gram(t.lower[i : i+3])
-		t.grams[h>>6&uint32(words-1)] |= 1 << (h & 63)
-	}
-}
-
-func gram(s string) uint32 {
-	return (uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16) * 0x9E3779B1 >> 12
-}
-
-// may says whether a text could be in lower; false is certain.
-func (t *texts) may(text string) bool {
-	for i := 0; i+3 <= len(text); i++ {
-		if h := gram(text[i : i+3]); t.grams[h>>6&uint32(len(t.grams)-1)]&(1<<(h&63)) == 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // values walks the values of an object or the elements of an array.
@@ -130,7 +103,7 @@ func (t *texts) has(title, text string) bool {
 	text = lowerASCII(text)
 	title = lowerASCII(title)
 	if !strings.ContainsAny(text, "%_") {
-		return strings.Contains(title, text) || t != nil && t.may(text) && strings.Contains(t.lower, text)
+		return strings.Contains(title, text) || t != nil && strings.Contains(t.lower, text)
 	}
 	if like("%"+text+"%", title) {
 		return true
@@ -210,9 +183,6 @@ func (t *texts) snippet(phrase string, terms []string) *string {
 // find looks for a text in lower case and gives the message and where in it, in bytes.
 func (t *texts) find(needle string) (s string, at, length int, ok bool) {
 	if isASCII(needle) {
-		if !t.may(needle) {
-			return "", 0, 0, false
-		}
 		for from := 0; from < len(t.lower); {
 			n := strings.Index(t.lower[from:], needle)
 			if n < 0 {
@@ -320,7 +290,7 @@ const textCacheBytes = 32 << 20
 func newTextCache(limit int) *textCache { return &textCache{byID: map[string]*texts{}, limit: limit} }
 
 func (t *texts) weight() int {
-	return 200 + len(t.all) + len(t.lower) + 12*len(t.segments) + 8*len(t.grams)
+	return 200 + len(t.all) + len(t.lower) + 12*len(t.segments)
 }
 
 func (c *textCache) get(id string, updated, size int64) *texts {

@@ -156,12 +156,15 @@ func (r *run) findChats(ctx context.Context) error {
 		list, args = store.In(args, keys(r.inScope))
 		where += " AND chat.folder_id IN " + list
 	}
-	list, err := r.chats.Matching(ctx, where, args, r.terms)
+	of := func(c chats.Match) hit {
+		return hit{"chat", c.ID, r.rank(c.Title, c.Pinned && c.UserID == r.UserID), c.UpdatedAt}
+	}
+	list, err := r.chats.Matching(ctx, where, args, r.terms, func(a, b chats.Match) int { return of(a).compare(of(b)) }, r.most())
 	if err != nil {
 		return err
 	}
 	for _, c := range list {
-		r.hits = append(r.hits, hit{"chat", c.ID, r.rank(c.Title, c.Pinned && c.UserID == r.UserID), c.UpdatedAt})
+		r.hits = append(r.hits, of(c))
 	}
 	if r.Scope == "" && r.Sharing != "mine" {
 		return r.findCopies(ctx)
@@ -227,8 +230,10 @@ func (r *run) findCopies(ctx context.Context) error {
 	return err
 }
 
-// limit is how many hits of a source can be on this page or before it.
-func (r *run) limit() string { return fmt.Sprintf(" LIMIT %d", r.Page*PageSize+1) }
+// most is how many hits of a source can be on this page or before it, or tell that there is another.
+func (r *run) most() int { return r.Page*PageSize + 1 }
+
+func (r *run) limit() string { return fmt.Sprintf(" LIMIT %d", r.most()) }
 
 // like adds a condition for each term.
 func (r *run) like(args []any, columns ...string) (where string, _ []any) {
