@@ -19,23 +19,33 @@ type Match struct {
 	Pinned    bool
 }
 
-// Matching gives the chats of which an SQL condition over the table chat holds and whose title or messages contain all
-// terms (in lower case, taken literally): of those, in the order that compare says, the first limit. Internal and archived
-// chats are left out.
-func (s *Store) Matching(ctx context.Context, where string, args []any, terms []string, compare func(a, b Match) int, limit int) ([]Match, error) {
+// Where is an SQL condition over the table chat.
+type Where struct {
+	SQL  string
+	Args []any
+}
+
+// Matching gives the chats of which one of some conditions holds, which exclude one another, and whose title or messages
+// contain all terms (in lower case, taken literally): of those, in the order that compare says, the first limit. Internal
+// and archived chats are left out.
+func (s *Store) Matching(ctx context.Context, where []Where, terms []string, compare func(a, b Match) int, limit int) ([]Match, error) {
 	d := s.db.Dialect()
 	type row struct {
 		Match
 		size int64
 	}
-	rows, err := s.db.Query(ctx, "SELECT chat.id, COALESCE(chat.user_id, ''), COALESCE(chat.title, ''), COALESCE(chat.updated_at, 0), COALESCE(chat.pinned, FALSE), "+
-		sizeOf(d)+" FROM chat WHERE ("+where+") AND chat.archived = FALSE AND "+listed(d, "chat.meta"), args...)
-	list, err := store.Collect(rows, err, func(r *sql.Rows) (v row, err error) {
-		err = r.Scan(&v.ID, &v.UserID, &v.Title, &v.UpdatedAt, &v.Pinned, &v.size)
-		return v, err
-	})
-	if err != nil {
-		return nil, err
+	var list []row
+	for _, w := range where {
+		rows, err := s.db.Query(ctx, "SELECT chat.id, COALESCE(chat.user_id, ''), COALESCE(chat.title, ''), COALESCE(chat.updated_at, 0), COALESCE(chat.pinned, FALSE), "+
+			sizeOf(d)+" FROM chat WHERE ("+w.SQL+") AND chat.archived = FALSE AND "+listed(d, "chat.meta"), w.Args...)
+		found, err := store.Collect(rows, err, func(r *sql.Rows) (v row, err error) {
+			err = r.Scan(&v.ID, &v.UserID, &v.Title, &v.UpdatedAt, &v.Pinned, &v.size)
+			return v, err
+		})
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, found...)
 	}
 	slices.SortFunc(list, func(a, b row) int { return compare(a.Match, b.Match) })
 	needles := make([]needle, len(terms))
@@ -54,6 +64,7 @@ func (s *Store) Matching(ctx context.Context, where string, args []any, terms []
 		}
 		var have []*sieve
 		if len(terms) > 0 {
+			var err error
 			if have, err = s.sieves.of(ctx, candidates); err != nil {
 				return nil, err
 			}
@@ -73,6 +84,7 @@ func (s *Store) Matching(ctx context.Context, where string, args []any, terms []
 			}
 			texts := make([]*texts, to-from)
 			if len(terms) > 0 {
+				var err error
 				if texts, err = s.textsOf(ctx, look[from:to]); err != nil {
 					return nil, err
 				}

@@ -77,6 +77,8 @@ type run struct {
 	sharedIn map[string]bool // folders that are shared, be it from above
 	channels []channel
 	hits     []hit
+
+	continued []string // others' chats that were shared with the user to go on with
 }
 
 type folder struct {
