@@ -3,6 +3,9 @@ package chats
 import (
 	"context"
 	"database/sql"
+	"fmt"
+	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -189,8 +192,46 @@ func (k *sieves) write(ctx context.Context, batch map[string]owned) error {
 // deleted in the meantime.
 func (s *Store) readTexts(ctx context.Context, list []candidate) ([]*texts, error) {
 	out := make([]*texts, len(list))
+	err := s.eachText(ctx, list, s.sieves.lack(list), func(i int, t *texts, v *sieve) {
+		out[i] = t
+		s.texts.put(list[i].ID, t)
+		if v != nil {
+			s.sieves.keep(list[i].ID, list[i].UserID, v)
+		}
+	})
+	return out, err
+}
+
+// lack gives the ids of those candidates that have no sieve in memory that counts.
+func (k *sieves) lack(list []candidate) (out []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i := range list {
+		if !k.byID[list[i].ID].fresh(&list[i]) {
+			out = append(out, list[i].ID)
+		}
+	}
+	return out
+}
+
+// makeSieves has the sieves of some chats stored, without keeping anything in memory.
+func (s *Store) makeSieves(ctx context.Context, list []candidate) error {
+	batch := make(map[string]owned, len(list))
 	ids := make([]string, len(list))
+	for i := range list {
+		ids[i] = list[i].ID
+	}
+	err := s.eachText(ctx, list, ids, func(i int, _ *texts, v *sieve) { batch[list[i].ID] = owned{list[i].UserID, v} })
+	if err != nil || len(batch) == 0 {
+		return err
+	}
+	return s.sieves.write(ctx, batch)
+}
+
+// eachText reads the texts of some chats one after another, and makes the sieves of those with certain ids.
+func (s *Store) eachText(ctx context.Context, list []candidate, sieved []string, f func(i int, t *texts, v *sieve)) error {
 	at := make(map[string]int, len(list))
+	ids := make([]string, len(list))
 	for i := range list {
 		ids[i] = list[i].ID
 		at[list[i].ID] = i
@@ -198,9 +239,17 @@ func (s *Store) readTexts(ctx context.Context, list []candidate) ([]*texts, erro
 	d := s.db.Dialect()
 	in, args := store.In(nil, padded(ids))
 	loaded := time.Now().Unix()
+	var more map[string][]string
+	if d == store.Postgres && len(sieved) > 0 {
+		// there a search looks at the rows of messages too
+		var err error
+		if more, err = s.rowTexts(ctx, sieved); err != nil {
+			return err
+		}
+	}
 	rows, err := s.db.Query(ctx, "SELECT id, COALESCE(updated_at, 0), "+sizeOf(d)+", chat FROM chat WHERE id IN "+in, args...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -208,37 +257,132 @@ func (s *Store) readTexts(ctx context.Context, list []candidate) ([]*texts, erro
 		var updated, size int64
 		var doc jsondoc.Doc
 		if err := rows.Scan(&id, &updated, &size, &doc); err != nil {
-			return nil, err
+			return err
 		}
 		t := textsIn(doc)
 		t.updated, t.size, t.loaded = updated, size, loaded
-		out[at[id]] = t
-		s.texts.put(id, t)
+		var v *sieve
+		if slices.Contains(sieved, id) {
+			v = newSieve(append(more[id], t.all)...)
+			v.updated, v.size, v.loaded = updated, size, loaded
+		}
+		f(at[id], t, v)
 	}
-	if err := rows.Err(); err != nil {
+	return rows.Err()
+}
+
+// preparedFrom is how many chats a user has before a search is worth being prepared: those of others are read quickly.
+const preparedFrom = 100
+
+// prepareLock is the advisory lock of the replica that prepares searches on Postgres.
+const prepareLock = 7217056
+
+// PrepareSearch makes the sieves that the chats of users with many of them lack, those with the most first, and forgets
+// those of chats that are gone. It takes a fifth of a processor at most.
+func (s *Store) PrepareSearch(ctx context.Context, log *slog.Logger) error {
+	return s.db.Alone(ctx, prepareLock, func(ctx context.Context) error {
+		begin, made := time.Now(), 0
+		owners, err := store.Strings(s.db.Query(ctx, "SELECT user_id FROM chat WHERE user_id IS NOT NULL GROUP BY user_id HAVING COUNT(*) >= $1 ORDER BY COUNT(*) DESC", preparedFrom))
+		if err != nil {
+			return err
+		}
+		for _, owner := range owners {
+			n, err := s.prepare(ctx, owner)
+			if made += n; err != nil {
+				return err
+			}
+		}
+		if made > 0 {
+			log.Info("search prepared", "chats", made, "users", len(owners), "took", time.Since(begin).Round(time.Millisecond))
+		}
+		return s.sieves.sweep(ctx)
+	})
+}
+
+// prepare makes the sieves that a user's chats lack.
+func (s *Store) prepare(ctx context.Context, owner string) (made int, err error) {
+	known, err := s.sieves.known(ctx, owner)
+	if err != nil {
+		return 0, err
+	}
+	const chunk = 512
+	for skip := 0; ; skip += chunk {
+		list, err := s.candidates(ctx, "chat.user_id = $1", fmt.Sprintf("chat.updated_at DESC, chat.id LIMIT %d OFFSET %d", chunk, skip), []any{owner})
+		if err != nil {
+			return made, err
+		}
+		var part []candidate
+		for i := range list {
+			if !known[list[i].ID].fresh(&list[i]) {
+				part = append(part, list[i])
+			}
+			if len(part) == 16 || len(part) > 0 && i == len(list)-1 {
+				begin := time.Now()
+				if err := s.makeSieves(ctx, part); err != nil {
+					return made, err
+				}
+				made += len(part)
+				part = part[:0]
+				select {
+				case <-ctx.Done():
+					return made, ctx.Err()
+				case <-time.After(4 * time.Since(begin)):
+				}
+			}
+		}
+		if len(list) < chunk {
+			return made, nil
+		}
+	}
+}
+
+// known says of which versions of a user's chats there are sieves; their sets are not read.
+func (k *sieves) known(ctx context.Context, owner string) (map[string]*sieve, error) {
+	out := map[string]*sieve{}
+	rows, err := k.db.Query(ctx, "SELECT chat_id, updated_at, version, loaded_at FROM galley_chat_sieve WHERE user_id = $1", owner)
+	if err != nil {
 		return nil, err
 	}
-	more := map[string][]string{}
-	if d == store.Postgres {
-		// there a search looks at the rows of messages too
-		if more, err = s.rowTexts(ctx, in, args); err != nil {
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		var v sieve
+		if err := rows.Scan(&id, &v.updated, &v.size, &v.loaded); err != nil {
 			return nil, err
 		}
+		out[id] = &v
 	}
-	for i, t := range out {
-		if t == nil {
-			continue
+	return out, rows.Err()
+}
+
+// sweep forgets the sieves of chats that the reference has deleted; this server forgets them with the chat.
+func (k *sieves) sweep(ctx context.Context) error {
+	type key struct{ owner, chat string }
+	rows, err := k.db.Query(ctx, "SELECT user_id, chat_id FROM galley_chat_sieve v WHERE NOT EXISTS (SELECT 1 FROM chat WHERE chat.id = v.chat_id AND chat.user_id = v.user_id)")
+	gone, err := store.Collect(rows, err, func(r *sql.Rows) (g key, err error) {
+		err = r.Scan(&g.owner, &g.chat)
+		return g, err
+	})
+	for part := range slices.Chunk(gone, 64) {
+		if err != nil {
+			break
 		}
-		v := newSieve(append(more[ids[i]], t.all)...)
-		v.updated, v.size, v.loaded = t.updated, t.size, t.loaded
-		s.sieves.keep(ids[i], list[i].UserID, v)
+		err = k.db.Tx(ctx, func(tx *store.Tx) error {
+			for _, g := range part {
+				if _, err := tx.Exec(ctx, "DELETE FROM galley_chat_sieve WHERE user_id = $1 AND chat_id = $2", g.owner, g.chat); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
-	return out, nil
+	return err
 }
 
 // rowTexts are the texts of the rows of messages, by chat.
-func (s *Store) rowTexts(ctx context.Context, in string, args []any) (map[string][]string, error) {
+func (s *Store) rowTexts(ctx context.Context, ids []string) (map[string][]string, error) {
 	out := map[string][]string{}
+	in, args := store.In(nil, padded(ids))
 	rows, err := s.db.Query(ctx, "SELECT chat_id, content #>> '{}' FROM chat_message WHERE chat_id IN "+in+" AND json_typeof(content) = 'string'", args...)
 	if err != nil {
 		return nil, err

@@ -13,7 +13,6 @@ type texts struct {
 	all      string // as written; NUL between the messages, which no text has
 	lower    string // all with ASCII letters in lower case: the same bytes otherwise, so that places agree
 	segments []segment
-	sieve    *sieve
 
 	updated, size int64 // updated_at and the document's bytes when it was read
 	loaded        int64 // Unix seconds
@@ -66,7 +65,6 @@ func textsIn(d jsondoc.Doc) *texts {
 	values(legacy, add(!hasHistory, true))
 	t.all = str(b)
 	t.lower = lowerASCII(t.all)
-	t.sieve = newSieve(t.all)
 	return t
 }
 
