@@ -105,8 +105,16 @@ func (db *DB) makeIndex(ctx context.Context, i index) (made bool, err error) {
 		return false, err
 	}
 	if i.warm != "" {
-		if err := db.warm(ctx, i.table, i.warm); err != nil {
+		// Once from the disk, and where that took long once more, to see whether the system could keep what was read.
+		took, err := db.warm(ctx, i.table, i.warm)
+		if err == nil && took > longestWait {
+			took, err = db.warm(ctx, i.table, i.warm)
+		}
+		if err != nil {
 			return false, err
+		}
+		if took > longestWait {
+			return false, fmt.Errorf("writes would wait for about %v while the table is read", took.Round(time.Second))
 		}
 	}
 	// On the connection of all writes, so that they queue rather than run into their timeouts.
@@ -114,23 +122,28 @@ func (db *DB) makeIndex(ctx context.Context, i index) (made bool, err error) {
 	return err == nil, err
 }
 
-// warm reads a column of all rows in slices, so that the file is in the system's cache, and lets others go between them.
-func (db *DB) warm(ctx context.Context, table, column string) error {
+// longestWait is how long writes on SQLite may have to wait for an index.
+const longestWait = 10 * time.Second
+
+// warm reads a column of all rows in slices, so that the file is in the system's cache, and lets others go between them. It
+// gives how long the reading took.
+func (db *DB) warm(ctx context.Context, table, column string) (took time.Duration, err error) {
 	const slice = 1000
 	for from := int64(-1); ; {
 		begin := time.Now()
 		var last sql.NullInt64
 		var n int
 		if err := db.QueryRow(ctx, "SELECT MAX(id), COUNT(v) FROM (SELECT rowid AS id, "+column+" AS v FROM "+table+" WHERE rowid > $1 ORDER BY rowid LIMIT $2)", from, slice).Scan(&last, &n); err != nil {
-			return err
+			return 0, err
 		}
 		if !last.Valid {
-			return nil
+			return took, nil
 		}
 		from = last.Int64
+		took += time.Since(begin)
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return 0, ctx.Err()
 		case <-time.After(time.Since(begin)):
 		}
 	}

@@ -65,6 +65,8 @@ func run(ctx context.Context, args []string) error {
 		f.IntVar(&m.port, "port", 21390, "of the server, on the loopback")
 		f.StringVar(&m.only, "only", "", "measure what has this in its name")
 		f.BoolVar(&m.cold, "cold", false, "drop the system's page cache before each start (root)")
+		f.BoolVar(&m.settle, "settle", false, "wait until what follows a start in the background is done")
+		f.IntVar(&m.writes, "writes", 20, "writes a second during the measurements, so that no answer is remembered for long")
 		if err := f.Parse(args); err != nil {
 			return err
 		}

@@ -35,6 +35,8 @@ type measuring struct {
 	port        int
 	only        string
 	cold        bool // throw the system's page cache away before each start
+	settle      bool // wait until the server has done what it does in the background after a start
+	writes      int  // a second, so that no answer is remembered for long
 }
 
 // The limits that a large database has to keep.
@@ -92,6 +94,21 @@ func measure(ctx context.Context, m measuring) error {
 	if err := s.signIn(ctx, users[adminUser].email); err != nil {
 		return err
 	}
+	if m.settle {
+		begin := time.Now()
+		if err := s.settled(ctx); err != nil {
+			return err
+		}
+		fmt.Printf("settled after %v, %.1f MiB resident, %.1f MiB at the peak\n", time.Since(begin).Round(time.Second), mib(s.status("VmRSS")), mib(s.status("VmHWM")))
+		text, _ := os.ReadFile(s.log.Name())
+		for line := range strings.Lines(string(text)) {
+			if strings.Contains(line, "index made") || strings.Contains(line, "search prepared") || strings.Contains(line, "level=WARN") {
+				fmt.Print("  ", line)
+			}
+		}
+	}
+	stop := s.write(ctx, users[adminUser])
+	defer stop()
 	for _, c := range s.cases(users) {
 		if m.only != "" && !strings.Contains(c.name, m.only) {
 			continue
@@ -175,6 +192,50 @@ func (s *server) stop() {
 
 func (s *server) address(path string) string {
 	return "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) + path
+}
+
+// settled waits until the server has used next to no processor for ten seconds.
+func (s *server) settled(ctx context.Context) error {
+	last, since := s.cpu(), time.Now()
+	for time.Since(since) < 10*time.Second {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+		if now := s.cpu(); now-last > 50*time.Millisecond {
+			last, since = now, time.Now()
+		}
+	}
+	return nil
+}
+
+// write changes something that concerns no chat, over and over until stop is called.
+func (s *server) write(ctx context.Context, u account) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	if s.writes <= 0 {
+		return cancel
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(time.Second / time.Duration(s.writes))
+		defer tick.Stop()
+		for n := 0; ; n++ {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			q := request{http.MethodPost, "/api/v1/users/user/info/update", fmt.Sprintf(`{"measured":%d}`, n)}
+			if _, err := s.send(ctx, u.token, q); err != nil && ctx.Err() == nil {
+				fmt.Fprintln(os.Stderr, "bigdata: write:", err)
+			}
+		}
+	})
+	return func() {
+		cancel()
+		wg.Wait()
+	}
 }
 
 // signIn shows that the accounts' password is good.

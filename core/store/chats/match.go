@@ -110,9 +110,10 @@ func (v *sieve) maySay(title string, terms []string, needles []needle) bool {
 	return true
 }
 
-// sizeOf tells versions of a document apart: its length, or on Postgres the row's version.
+// sizeOf tells versions of a document apart: its length, or on Postgres the row's version. The length is read from the
+// head of the row, and by a query of its own, so that SQLite may take the other columns from an index.
 func sizeOf(d store.Dialect) string {
-	return d.Pick("COALESCE(octet_length(chat.chat), 0)", "CAST(CAST(chat.xmin AS text) AS bigint)")
+	return d.Pick("COALESCE((SELECT octet_length(c.chat) FROM chat c WHERE c.rowid = chat.rowid), 0)", "CAST(CAST(chat.xmin AS text) AS bigint)")
 }
 
 // says whether the title or the shown messages contain all terms, whatever the case of their letters.

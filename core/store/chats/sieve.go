@@ -23,7 +23,7 @@ type sieve struct {
 const (
 	sieveMost  = 8 << 10 // bytes of the largest set
 	sieveLeast = 64
-	sieveFull  = 40 // percent of the bits that may be set before the next size is taken
+	sieveFull  = 25 // percent of the bits that may be set before the next size is taken
 )
 
 // newSieve makes the set of some texts.
