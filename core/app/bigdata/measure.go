@@ -194,17 +194,26 @@ func (s *server) address(path string) string {
 	return "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) + path
 }
 
-// settled waits until the server has used next to no processor for ten seconds.
+// settled waits until the server has used next to no processor, and stored no more sieves, for ten seconds.
 func (s *server) settled(ctx context.Context) error {
+	db, err := s.database()
+	if err != nil {
+		return err
+	}
+	defer db.Close()
 	last, since := s.cpu(), time.Now()
+	var stored, before int
 	for time.Since(since) < 10*time.Second {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(time.Second):
 		}
-		if now := s.cpu(); now-last > 50*time.Millisecond {
-			last, since = now, time.Now()
+		if err := db.QueryRow(ctx, "SELECT COUNT(*) FROM galley_chat_sieve").Scan(&stored); err != nil {
+			return err
+		}
+		if now := s.cpu(); now-last > 50*time.Millisecond || stored != before {
+			last, before, since = now, stored, time.Now()
 		}
 	}
 	return nil
