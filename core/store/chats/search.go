@@ -87,7 +87,8 @@ func (q *Query) where(d store.Dialect) (string, []any) {
 	flag("chat.archived", archived)
 	flag("chat.pinned", q.Pinned)
 	if q.Shared != nil {
-		where += map[bool]string{true: " AND chat.share_id IS NOT NULL", false: " AND chat.share_id IS NULL"}[*q.Shared]
+		// with the sign SQLite does not take the unique column for one that tells a single chat
+		where += map[bool]string{true: " AND chat.share_id IS NOT NULL", false: " AND " + d.Pick("+", "") + "chat.share_id IS NULL"}[*q.Shared]
 	}
 	if len(q.FolderNames) > 0 {
 		var list string
