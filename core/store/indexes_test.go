@@ -82,9 +82,9 @@ func TestIndexesServeLists(t *testing.T) {
 	const columns = "id, user_id, title, updated_at, created_at, last_read_at, archived"
 	const listed = "(chat.meta = '{}' OR json_extract(chat.meta, '$.internal') IS NOT 1)"
 	for query, index := range map[string]string{
-		"SELECT " + columns + " FROM chat WHERE chat.user_id = 'u1' AND folder_id IS NULL AND (pinned = FALSE OR pinned IS NULL) AND archived = FALSE AND " + listed + " ORDER BY chat.updated_at DESC, chat.id LIMIT 60":                      "galley_chat_list",
+		"SELECT " + columns + " FROM chat WHERE chat.user_id = 'u1' AND folder_id IS NULL AND (pinned = FALSE OR pinned IS NULL) AND archived = FALSE AND " + listed + " ORDER BY chat.updated_at DESC, chat.id LIMIT 60":                       "galley_chat_list",
 		"SELECT " + columns + ", (SELECT octet_length(c.chat) FROM chat c WHERE c.rowid = chat.rowid) FROM chat WHERE chat.user_id = 'u1' AND archived = FALSE AND +share_id IS NULL AND " + listed + " ORDER BY chat.updated_at DESC, chat.id": "galley_chat_list",
-		"SELECT " + columns + " FROM chat WHERE chat.folder_id = 'f' AND chat.user_id = 'u1' AND (pinned = FALSE OR pinned IS NULL) AND archived = FALSE AND " + listed:                                                                        "galley_chat_folder",
+		"SELECT " + columns + " FROM chat WHERE chat.folder_id = 'f' AND chat.user_id = 'u1' AND (pinned = FALSE OR pinned IS NULL) AND archived = FALSE AND " + listed:                                                                         "galley_chat_folder",
 	} {
 		rows, err := db.Query(ctx, "EXPLAIN QUERY PLAN "+query)
 		if err != nil {
