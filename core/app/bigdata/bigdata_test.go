@@ -119,7 +119,7 @@ func check(t *testing.T, db *store.DB) {
 func compare(t *testing.T, db *store.DB) {
 	t.Helper()
 	from, to := chats.New(db), chats.New(storetest.SQLite(t))
-	const columns = "id, chat_id, user_id, role, COALESCE(parent_id, 'NULL'), content, output, COALESCE(model_id, 'NULL'), files, sources, embeds, meta, done, status_history, error, usage, COALESCE(context_summary, 'NULL'), created_at"
+	const columns = "id, chat_id, user_id, role, COALESCE(parent_id, 'NULL'), content, output, COALESCE(model_id, 'NULL'), files, sources, embeds, meta, CASE WHEN done THEN 1 ELSE 0 END, status_history, error, usage, COALESCE(context_summary, 'NULL'), created_at"
 	n := 0
 	err := from.EachOfAll(ctx, func(c *chats.Chat) error {
 		if n++; n > 60 {
