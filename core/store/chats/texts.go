@@ -93,15 +93,19 @@ func lowerASCII(s string) string {
 	return s
 }
 
-// has says whether the title or a message contains a text as LIKE '%text%' does; "" is in all.
+// has says whether the title or a message contains a text in lower case as LIKE '%text%' does, with the reference's rule of
+// case: that of all letters. Without letters beyond ASCII in the text that is the rule of ASCII. "" is in all.
 func (t *texts) has(title, text string) bool {
 	if text == "" {
 		return true
 	}
-	text = lowerASCII(text)
-	title = lowerASCII(title)
+	fold := lowerASCII
+	if !isASCII(text) {
+		fold = strings.ToLower
+	}
+	text, title = fold(text), fold(title)
 	if !strings.ContainsAny(text, "%_") {
-		return strings.Contains(title, text) || t != nil && strings.Contains(t.lower, text)
+		return strings.Contains(title, text) || t != nil && (strings.Contains(t.lower, text) || !isASCII(text) && strings.Contains(fold(t.all), text))
 	}
 	if like("%"+text+"%", title) {
 		return true
@@ -110,7 +114,7 @@ func (t *texts) has(title, text string) bool {
 		return false
 	}
 	for _, s := range t.segments {
-		if like("%"+text+"%", t.lower[s.start:s.end]) {
+		if like("%"+text+"%", fold(t.all[s.start:s.end])) {
 			return true
 		}
 	}
