@@ -175,12 +175,14 @@ func (k *sieves) save() {
 
 const saveDelay = 50 * time.Millisecond
 
+// write stores sieves, but for chats that were deleted in the meantime.
 func (k *sieves) write(ctx context.Context, batch map[string]owned) error {
+	text := "INSERT INTO galley_chat_sieve (user_id, chat_id, updated_at, version, loaded_at, grams) SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS BIGINT), CAST($4 AS BIGINT), " +
+		"CAST($5 AS BIGINT), " + k.db.Dialect().Pick("$6", "CAST($6 AS BYTEA)") + ` WHERE EXISTS (SELECT 1 FROM chat WHERE chat.id = $2 AND chat.user_id = $1)
+		ON CONFLICT (user_id, chat_id) DO UPDATE SET updated_at = EXCLUDED.updated_at, version = EXCLUDED.version, loaded_at = EXCLUDED.loaded_at, grams = EXCLUDED.grams`
 	return k.db.Tx(ctx, func(tx *store.Tx) error {
 		for id, v := range batch {
-			if _, err := tx.Exec(ctx, `INSERT INTO galley_chat_sieve (user_id, chat_id, updated_at, version, loaded_at, grams) VALUES ($1, $2, $3, $4, $5, $6)
-				ON CONFLICT (user_id, chat_id) DO UPDATE SET updated_at = EXCLUDED.updated_at, version = EXCLUDED.version, loaded_at = EXCLUDED.loaded_at, grams = EXCLUDED.grams`,
-				v.owner, id, v.updated, v.size, v.loaded, v.set); err != nil {
+			if _, err := tx.Exec(ctx, text, v.owner, id, v.updated, v.size, v.loaded, v.set); err != nil {
 				return err
 			}
 		}
