@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"sync/atomic"
 
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
@@ -42,6 +43,7 @@ type Store struct {
 	texts  *textCache
 	sieves *sieves
 	memo   *memo
+	folds  atomic.Pointer[bool] // see plain
 }
 
 // New makes a Store over a database.

@@ -31,15 +31,16 @@ type Where struct {
 func (s *Store) Matching(ctx context.Context, where []Where, terms []string, compare func(a, b Match) int, limit int) ([]Match, error) {
 	d := s.db.Dialect()
 	type row struct {
-		Match
-		size int64
+		Match Match
+		candidate
 	}
 	var list []row
 	for _, w := range where {
 		rows, err := s.db.Query(ctx, "SELECT chat.id, COALESCE(chat.user_id, ''), COALESCE(chat.title, ''), COALESCE(chat.updated_at, 0), COALESCE(chat.pinned, FALSE), "+
-			sizeOf(d)+" FROM chat WHERE ("+w.SQL+") AND chat.archived = FALSE AND "+listed(d, "chat.meta"), w.Args...)
+			sizesOf(d)+" FROM chat WHERE ("+w.SQL+") AND chat.archived = FALSE AND "+listed(d, "chat.meta"), w.Args...)
 		found, err := store.Collect(rows, err, func(r *sql.Rows) (v row, err error) {
-			err = r.Scan(&v.ID, &v.UserID, &v.Title, &v.UpdatedAt, &v.Pinned, &v.size)
+			err = r.Scan(&v.Match.ID, &v.Match.UserID, &v.Match.Title, &v.Match.UpdatedAt, &v.Match.Pinned, &v.size, &v.bytes)
+			v.candidate = v.candidate.sized()
 			return v, err
 		})
 		if err != nil {
@@ -60,7 +61,7 @@ func (s *Store) Matching(ctx context.Context, where []Where, terms []string, com
 		list = list[n:]
 		candidates := make([]candidate, n)
 		for i, r := range part {
-			candidates[i] = candidate{Head{ID: r.ID, UserID: r.UserID, UpdatedAt: r.UpdatedAt}, r.size}
+			candidates[i] = candidate{Head{ID: r.Match.ID, UserID: r.Match.UserID, UpdatedAt: r.Match.UpdatedAt}, r.size, r.bytes}
 		}
 		var have []*sieve
 		if len(terms) > 0 {
@@ -72,15 +73,13 @@ func (s *Store) Matching(ctx context.Context, where []Where, terms []string, com
 		var look []candidate
 		var places []int
 		for i, r := range part {
-			if len(terms) == 0 || have[i].maySay(r.Title, terms, needles) {
+			if len(terms) == 0 || have[i].maySay(r.Match.Title, terms, needles) {
 				look, places = append(look, candidates[i]), append(places, i)
 			}
 		}
 		for from, to := 0, 0; from < len(look) && len(out) < limit; from = to {
 			for size := int64(0); to < len(look) && to < from+32 && size < 8<<20; to++ {
-				if d == store.SQLite {
-					size += look[to].size
-				}
+				size += look[to].bytes
 			}
 			texts := make([]*texts, to-from)
 			if len(terms) > 0 {
@@ -114,6 +113,18 @@ func (v *sieve) maySay(title string, terms []string, needles []needle) bool {
 // head of the row, and by a query of its own, so that SQLite may take the other columns from an index.
 func sizeOf(d store.Dialect) string {
 	return d.Pick("COALESCE((SELECT octet_length(c.chat) FROM chat c WHERE c.rowid = chat.rowid), 0)", "CAST(CAST(chat.xmin AS text) AS bigint)")
+}
+
+// sizesOf are sizeOf and, where that is not the length, about the length.
+func sizesOf(d store.Dialect) string {
+	return sizeOf(d) + d.Pick(", 0", ", COALESCE(pg_column_size(chat.chat), 0)")
+}
+
+func (c candidate) sized() candidate {
+	if c.bytes == 0 {
+		c.bytes = c.size
+	}
+	return c
 }
 
 // says whether the title or the shown messages contain all terms, whatever the case of their letters.

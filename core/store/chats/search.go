@@ -120,7 +120,8 @@ func (s *Store) Search(ctx context.Context, q Query) ([]Found, error) {
 // candidate is a chat that a search looks at.
 type candidate struct {
 	Head
-	size int64
+	size  int64 // see sizeOf
+	bytes int64 // of the document, about
 }
 
 // search looks at chats from the last changed on, and stops where the page is full. Sieves say which chats need not be
@@ -145,6 +146,9 @@ func (s *Store) search(ctx context.Context, q Query, where string, args []any) (
 		if l.unfinished, err = s.unfinished(ctx, q.UserID); err != nil {
 			return nil, err
 		}
+		if l.plainly, err = s.plain(ctx); err != nil {
+			return nil, err
+		}
 	}
 	for chunk, skip := 128, 0; ; chunk, skip = 2048, skip+chunk {
 		list, err := s.candidates(ctx, where, fmt.Sprintf("%s LIMIT %d OFFSET %d", order, chunk, skip), args)
@@ -158,14 +162,14 @@ func (s *Store) search(ctx context.Context, q Query, where string, args []any) (
 			break
 		}
 	}
-	return l.page(ctx)
+	return l.page(), nil
 }
 
 func (s *Store) candidates(ctx context.Context, where, order string, args []any) ([]candidate, error) {
-	rows, err := s.db.Query(ctx, "SELECT "+headColumns+", "+sizeOf(s.db.Dialect())+" FROM chat WHERE "+where+" ORDER BY "+order, args...)
+	rows, err := s.db.Query(ctx, "SELECT "+headColumns+", "+sizesOf(s.db.Dialect())+" FROM chat WHERE "+where+" ORDER BY "+order, args...)
 	return store.Collect(rows, err, func(r *sql.Rows) (c candidate, err error) {
-		err = r.Scan(&c.ID, &c.UserID, &c.Title, &c.UpdatedAt, &c.CreatedAt, &c.LastReadAt, &c.Archived, &c.size)
-		return c, err
+		err = r.Scan(&c.ID, &c.UserID, &c.Title, &c.UpdatedAt, &c.CreatedAt, &c.LastReadAt, &c.Archived, &c.size, &c.bytes)
+		return c.sized(), err
 	})
 }
 
@@ -185,11 +189,12 @@ type look struct {
 	phrase     needle
 	terms      []needle
 	unfinished map[string]bool // on Postgres
+	plainly    bool            // on Postgres, see plain
 
 	hits, partial []match
 }
 
-// match is a chat that was found; texts are there where they were at hand.
+// match is a chat that was found.
 type match struct {
 	candidate
 	snippet *string
@@ -218,9 +223,7 @@ func (l *look) through(ctx context.Context, list []candidate) error {
 			default:
 				continue
 			}
-			if l.db.Dialect() == store.SQLite {
-				room -= int(c.size >> 17) // eight megabytes fill a part
-			}
+			room -= int(c.bytes >> 17) // eight megabytes fill a part
 			part = append(part, c)
 		}
 		if err := l.check(ctx, part); err != nil {
@@ -255,7 +258,7 @@ func (l *look) check(ctx context.Context, list []candidate) error {
 		return nil
 	}
 	if l.db.Dialect() == store.Postgres {
-		return l.ask(ctx, list)
+		return l.settle(ctx, list)
 	}
 	have, err := l.textsOf(ctx, list)
 	if err != nil {
@@ -295,34 +298,10 @@ func (s *Store) textsOf(ctx context.Context, list []candidate) ([]*texts, error)
 	return have, err
 }
 
-// ask has Postgres look at chats, those that have no sieve yet after they have been given one.
-func (l *look) ask(ctx context.Context, list []candidate) error {
-	have, err := l.sieves.of(ctx, list)
-	if err != nil {
-		return err
-	}
-	var unread []candidate
-	for i := range list {
-		if have[i] == nil {
-			unread = append(unread, list[i])
-		}
-	}
-	if len(unread) > 0 {
-		if _, err := l.readTexts(ctx, unread); err != nil {
-			return err
-		}
-		if have, err = l.sieves.of(ctx, list); err != nil {
-			return err
-		}
-		kept := list[:0:0]
-		for i := range list {
-			if have[i] == nil || l.may(&list[i], have[i]) {
-				kept = append(kept, list[i])
-			}
-		}
-		if list = kept; len(list) == 0 {
-			return nil
-		}
+// ask has Postgres look at chats: 1 for those with the phrase, 2 for those with all terms.
+func (l *look) ask(ctx context.Context, list []candidate) (map[string]int, error) {
+	if len(list) == 0 {
+		return nil, nil
 	}
 	ids := make([]string, len(list))
 	for i := range list {
@@ -349,7 +328,7 @@ func (l *look) ask(ctx context.Context, list []candidate) error {
 	}
 	rows, err := l.db.Query(ctx, "SELECT chat.id, "+found+"ELSE 0 END FROM chat WHERE chat.id IN "+in+` AND chat.chat::text NOT LIKE '%\\u0000%'`, args...)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer rows.Close()
 	how := map[string]int{}
@@ -357,43 +336,19 @@ func (l *look) ask(ctx context.Context, list []candidate) error {
 		var id string
 		var n int
 		if err := rows.Scan(&id, &n); err != nil {
-			return err
+			return nil, err
 		}
 		how[id] = n
 	}
-	for _, c := range list {
-		switch how[c.ID] {
-		case 1:
-			l.hits = append(l.hits, match{candidate: c})
-		case 2:
-			l.partial = append(l.partial, match{candidate: c})
-		}
-	}
-	return rows.Err()
+	return how, rows.Err()
 }
 
-// page gives what was found on the page that is asked for. Postgres' snippets are cut here.
-func (l *look) page(ctx context.Context) ([]Found, error) {
+// page gives what was found on the page that is asked for.
+func (l *look) page() []Found {
 	list := window(append(l.hits, l.partial...), l.Page)
 	found := make([]Found, len(list))
 	for i, m := range list {
 		found[i] = Found{m.Head, m.snippet}
 	}
-	if l.db.Dialect() != store.Postgres {
-		return found, nil
-	}
-	for from := 0; from < len(list); from += 32 {
-		part := make([]candidate, 0, 32)
-		for _, m := range list[from:min(from+32, len(list))] {
-			part = append(part, m.candidate)
-		}
-		have, err := l.textsOf(ctx, part)
-		if err != nil {
-			return nil, err
-		}
-		for i, t := range have {
-			found[from+i].Snippet = t.snippet(l.Phrase, l.Terms)
-		}
-	}
-	return found, nil
+	return found
 }

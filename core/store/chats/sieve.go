@@ -18,6 +18,7 @@ type sieve struct {
 
 	updated, size int64 // of the chat when its texts were read: updated_at, and what sizeOf gives
 	loaded        int64 // Unix seconds
+	apart         bool  // rows of messages said something that the document did not; on Postgres
 }
 
 const (

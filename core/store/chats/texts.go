@@ -14,6 +14,9 @@ type texts struct {
 	lower    string // all with ASCII letters in lower case: the same bytes otherwise, so that places agree
 	segments []segment
 
+	odd bool // not of the shape of all documents, so that Postgres may see it with other eyes
+	nul bool // has the escape of NUL somewhere, which keeps Postgres from looking
+
 	updated, size int64 // updated_at and the document's bytes when it was read
 	loaded        int64 // Unix seconds
 }
@@ -21,6 +24,7 @@ type texts struct {
 type segment struct {
 	start, end int32
 	shown      bool // snippets may come from it
+	text       bool // it was a string
 }
 
 // textsIn collects the contents of a document's messages, those of its history and those of its old list.
@@ -40,6 +44,7 @@ func textsIn(d jsondoc.Doc) *texts {
 	var b []byte
 	seen := map[string]bool{}
 	hasHistory := history.Truthy()
+	t.odd = !isObject(history) && !history.IsNull() || !isArray(legacy) && !legacy.IsNull()
 	add := func(shown, old bool) func(jsondoc.Doc) bool {
 		return func(m jsondoc.Doc) bool {
 			content := member(m, "content")
@@ -56,7 +61,7 @@ func textsIn(d jsondoc.Doc) *texts {
 			if !old && legacy.Truthy() {
 				seen[s] = true
 			}
-			t.segments = append(t.segments, segment{int32(len(b)), int32(len(b) + len(s)), shown && ok})
+			t.segments = append(t.segments, segment{int32(len(b)), int32(len(b) + len(s)), shown && ok, ok})
 			b = append(append(b, s...), 0)
 			return true
 		}

@@ -5,6 +5,7 @@ CREATE TABLE IF NOT EXISTS galley_chat_sieve (
     updated_at BIGINT NOT NULL,
     version BIGINT NOT NULL,
     loaded_at BIGINT NOT NULL,
+    apart BOOLEAN NOT NULL,
     grams BYTEA NOT NULL,
     PRIMARY KEY (user_id, chat_id)
 );
