@@ -68,7 +68,9 @@
 //     slower than that, so each word of theirs is sent at once; a fast stream no longer costs an event for each word.
 //   - JSON is checked by a scanner of our own that speaks Python's dialect (NaN, duplicate names, the positions in its
 //     error messages) and skimmed by another; go-json-experiment encodes and decodes what is really taken apart.
-//   - Search keeps the lower-cased texts of chats it has read, bounded, and asks the database only whether they still hold.
+//   - Search reads few chats: a kilobyte for each (galley_chat_sieve) tells which cannot have the words. It is made when a chat
+//     is first searched, or ahead for users with many, and counts while the chat is as it was, so that no write has to keep it
+//     up. Texts that were read are kept, bounded. Large databases are given indexes, while the server serves (store/indexes.go).
 //   - The session checker is core/auth/session, because web needs auth's types and the checker answers in web's errors.
 //   - HTTP reaches plugins over a socket of their own and not in messages of gRPC, and on the goroutine of the request: half the
 //     work of a gRPC stream or of httputil.ReverseProxy with http.Transport, and streams, trailers and upgrades as they are.

@@ -288,8 +288,8 @@ func (v Viewer) NamedClause(args []any, resourceType, column, permission string)
 
 func (v Viewer) clause(args []any, resourceType, column, permission, everyone string) (string, []any) {
 	args = append(args, resourceType, permission)
-	head := fmt.Sprintf("EXISTS (SELECT 1 FROM access_grant ag WHERE ag.resource_type = $%d AND ag.permission = $%d AND ag.resource_id = %s AND ",
-		len(args)-1, len(args), column)
+	// not EXISTS, so that a database may begin with the few grants rather than with all resources
+	head := fmt.Sprintf("%s IN (SELECT ag.resource_id FROM access_grant ag WHERE ag.resource_type = $%d AND ag.permission = $%d AND ", column, len(args)-1, len(args))
 	cond, args := v.principals(args, "ag", everyone)
 	return head + cond + ")", args
 }

@@ -55,6 +55,7 @@ func (a *App) Serve(ctx context.Context, ln net.Listener) error {
 		a.Config.Ready(a, url)
 	}
 	a.run(quieter)
+	a.run(upkeep{a})
 	select {
 	case err := <-served:
 		a.ready.Store(false)

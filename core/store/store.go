@@ -2,7 +2,7 @@
 //
 // The tables are those of Open WebUI at Alembic head [Head] (schema/sqlite.sql and schema/postgres.sql), so that a
 // database made by Galley is one the reference opens, and the other way round. Galley's own tables, galley_*, stand
-// beside them (schema/galley). SQL is written once, with $1 placeholders, which SQLite and Postgres both take; what
+// beside them (schema/galley), and so do indexes of its own for large databases (indexes.go). SQL is written once, with $1 placeholders, which SQLite and Postgres both take; what
 // differs goes through [Dialect].
 //
 // SQLite has two pools: one connection that writes (BEGIN IMMEDIATE, so that a lock is never upgraded) and a few that

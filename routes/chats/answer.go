@@ -61,19 +61,46 @@ func answerView(c *web.Call, chat *chats.Chat, v *chats.View, usage jsondoc.Doc)
 	return web.Done{}, err
 }
 
-// answerAll writes an array of chats with their documents as stored.
-func answerAll(c *web.Call, list []*chats.Chat) (web.Done, error) {
-	parts := make([][]byte, 0, 4*len(list)+2)
-	parts = append(parts, []byte{'['})
-	for i, chat := range list {
-		if i > 0 {
+// answerAll writes an array of chats with their documents as stored. A long one goes out while it is read.
+func answerAll(c *web.Call, each func(func(*chats.Chat) error) error) (web.Done, error) {
+	parts, size, sent := [][]byte{{'['}}, 1, false
+	flush := func() error {
+		if !sent {
+			sent = true
+			header(c, "application/json", -1)
+		}
+		for _, p := range parts {
+			if _, err := c.W.Write(p); err != nil {
+				return err
+			}
+		}
+		parts, size = parts[:0], 0
+		return nil
+	}
+	first := true
+	err := each(func(chat *chats.Chat) error {
+		if !first {
 			parts = append(parts, []byte{','})
 		}
+		first = false
 		before, after := frame(chat, nil)
 		parts = append(parts, before, chat.Doc, after)
+		if size += len(before) + len(chat.Doc) + len(after); size < answerHeld {
+			return nil
+		}
+		return flush()
+	})
+	if err != nil {
+		return web.Done{}, err
 	}
-	return send(c, append(parts, []byte{']'})...)
+	if parts = append(parts, []byte{']'}); !sent {
+		return send(c, parts...)
+	}
+	return web.Done{}, flush()
 }
+
+// answerHeld is how much of an answer is held back to tell its length, or of an error, before it begins.
+const answerHeld = 2 << 20
 
 func send(c *web.Call, parts ...[]byte) (web.Done, error) {
 	n := 0

@@ -101,11 +101,7 @@ func (m *Module) inFolder(c *web.Call, in folderIn) (web.Done, error) {
 	if len(ids) == 0 {
 		ids = []string{in.FolderID}
 	}
-	list, err := m.Store.WholeInFolders(c.Context(), c.UserID(), ids)
-	if err != nil {
-		return web.Done{}, err
-	}
-	return answerAll(c, list)
+	return answerAll(c, func(f func(*chats.Chat) error) error { return m.Store.EachInFolders(c.Context(), c.UserID(), ids, f) })
 }
 
 type folderListIn struct {
@@ -178,7 +174,7 @@ func (m *Module) exportAll(c *web.Call, _ web.None) (web.Done, error) {
 	header(c, "application/x-ndjson", -1)
 	rc := http.NewResponseController(c.W)
 	n := 0
-	err := m.Store.EachOf(c.Context(), c.UserID(), 0, false, 20, func(chat *chats.Chat) error {
+	err := m.Store.EachOf(c.Context(), c.UserID(), 0, false, func(chat *chats.Chat) error {
 		before, after := frame(chat, nil)
 		for _, part := range [][]byte{before, chat.Doc, append(after, '\n')} {
 			if _, err := c.W.Write(part); err != nil {
@@ -196,47 +192,15 @@ func (m *Module) exportAll(c *web.Call, _ web.None) (web.Done, error) {
 }
 
 func (m *Module) exportArchived(c *web.Call, _ web.None) (web.Done, error) {
-	list, err := m.Store.WholeArchived(c.Context(), c.UserID())
-	if err != nil {
-		return web.Done{}, err
-	}
-	return answerAll(c, list)
+	return answerAll(c, func(f func(*chats.Chat) error) error { return m.Store.EachArchived(c.Context(), c.UserID(), f) })
 }
 
-// exportDatabase writes all chats of all users, a few at a time.
+// exportDatabase writes all chats of all users.
 func (m *Module) exportDatabase(c *web.Call, _ web.None) (web.Done, error) {
 	if !m.AdminExport {
 		return web.Done{}, errProhibited
 	}
-	const batch = 50
-	var open byte = '['
-	for skip := 0; ; skip += batch {
-		list, err := m.Store.WholeOfAll(c.Context(), chats.Page{Offset: skip, Limit: batch})
-		if err != nil {
-			return web.Done{}, err
-		}
-		if skip == 0 {
-			header(c, "application/json", -1)
-		}
-		for _, chat := range list {
-			before, after := frame(chat, nil)
-			for _, part := range [][]byte{{open}, before, chat.Doc, after} {
-				if _, err := c.W.Write(part); err != nil {
-					return web.Done{}, err
-				}
-			}
-			open = ','
-		}
-		if len(list) < batch {
-			break
-		}
-	}
-	end := []byte("]")
-	if open == '[' {
-		end = []byte("[]")
-	}
-	_, err := c.W.Write(end)
-	return web.Done{}, err
+	return answerAll(c, func(f func(*chats.Chat) error) error { return m.Store.EachOfAll(c.Context(), f) })
 }
 
 func isMissing(err error) bool { return errors.Is(err, store.ErrNotFound) }

@@ -305,7 +305,7 @@ func (m *Module) streamStats(c *web.Call, since int64) (any, error) {
 	c.Header().Set("Content-Disposition", "attachment; filename=chat-stats-export-"+c.UserID()+".jsonl")
 	header(c, "application/x-ndjson", -1)
 	rc := http.NewResponseController(c.W)
-	err := m.Store.EachOf(c.Context(), c.UserID(), since, true, exportPage, func(chat *chats.Chat) error {
+	err := m.Store.EachOf(c.Context(), c.UserID(), since, true, func(chat *chats.Chat) error {
 		if _, err := c.W.Write(append(jsondoc.Of(export(chat)), '\n')); err != nil {
 			return err
 		}

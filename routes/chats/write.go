@@ -104,7 +104,14 @@ func (m *Module) importChats(c *web.Call, in importIn) (web.Done, error) {
 		return web.Done{}, err
 	}
 	m.publish(c, "chat.imported", "", "count", len(made), "chat_ids", ids)
-	return answerAll(c, made)
+	return answerAll(c, func(f func(*chats.Chat) error) error {
+		for _, chat := range made {
+			if err := f(chat); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // bringIn makes chats; folders that the caller may not write to, or that are gone, are left out.

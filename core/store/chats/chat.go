@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"sync/atomic"
 
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
@@ -38,14 +39,16 @@ func (c *Chat) Tags() []string { return c.Meta.Get("tags").Texts() }
 
 // Store reads and writes chats.
 type Store struct {
-	db    *store.DB
-	texts *textCache
-	memo  *memo
+	db     *store.DB
+	texts  *textCache
+	sieves *sieves
+	memo   *memo
+	folds  atomic.Pointer[bool] // see plain
 }
 
 // New makes a Store over a database.
 func New(db *store.DB) *Store {
-	return &Store{db: db, texts: newTextCache(textCacheBytes), memo: newMemo(db, memoBytes)}
+	return &Store{db: db, texts: newTextCache(textCacheBytes), sieves: newSieves(db), memo: newMemo(db, memoBytes)}
 }
 
 func (s *Store) unix() int64 { return timeNow() }

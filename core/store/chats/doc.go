@@ -12,7 +12,8 @@
 // Every change of a message goes to both in one transaction; only the progress of a running answer ([Store.Progress])
 // goes to the row alone until the answer is done.
 //
-// Documents are spliced, not decoded: see jsondoc and skim.go. Two bounded caches spare work on reads: the texts that
-// searches look through (texts.go) and, on SQLite, answers of lists, searches and opened chats for as long as nobody has
-// committed anything to the database (quiet.go). Neither trusts that this process is the only writer.
+// Documents are spliced, not decoded: see jsondoc and skim.go. Searches read only chats that may have the words, which
+// sieves tell (sieve.go, sieves.go). Two bounded caches spare work on reads: the texts that searches look through (texts.go)
+// and, on SQLite, answers of lists, searches and opened chats for as long as nobody has committed anything to the database
+// (quiet.go). None of this trusts that this process is the only writer.
 package chats

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/galleychat/galley/core/store"
@@ -267,38 +268,70 @@ func (s *Store) UnreadInFolders(ctx context.Context, userID string, folderIDs []
 	return out, rows.Err()
 }
 
-// EachOf calls f for each whole chat of a user, newest first, reading a few at a time so that no cursor stays open
-// while f works. since, unless negative, takes only chats changed after it, oldest first.
-func (s *Store) EachOf(ctx context.Context, userID string, since int64, ascending bool, batch int, f func(*Chat) error) error {
-	for skip := 0; ; skip += batch {
-		list, err := s.Whole(ctx, userID, since, ascending, Page{Offset: skip, Limit: batch})
+// EachOf calls f for each whole chat of a user, newest first. since, unless negative, takes only chats changed after it,
+// oldest first where ascending says so.
+func (s *Store) EachOf(ctx context.Context, userID string, since int64, ascending bool, f func(*Chat) error) error {
+	where, order, args := ofUser(userID, since, ascending)
+	return s.each(ctx, where, order, f, args...)
+}
+
+// EachArchived calls f for each whole archived chat of a user.
+func (s *Store) EachArchived(ctx context.Context, userID string, f func(*Chat) error) error {
+	return s.each(ctx, "chat.user_id = $1 AND chat.archived = TRUE", "chat.updated_at DESC", f, userID)
+}
+
+// EachInFolders calls f for each whole chat of a user in some folders, but for pinned and archived ones.
+func (s *Store) EachInFolders(ctx context.Context, userID string, folderIDs []string, f func(*Chat) error) error {
+	list, args := store.In([]any{userID}, folderIDs)
+	return s.each(ctx, "chat.user_id = $1 AND chat.folder_id IN "+list+" AND "+unpinned+" AND chat.archived = FALSE", "chat.updated_at DESC", f, args...)
+}
+
+// EachOfAll calls f for each whole chat of all users.
+func (s *Store) EachOfAll(ctx context.Context, f func(*Chat) error) error {
+	return s.each(ctx, "1 = 1", "chat.updated_at DESC", f)
+}
+
+// eachBatch is how many documents are read at a time.
+const eachBatch = 16
+
+// each finds the chats first and then reads a few at a time, so that no cursor stays open while f works and no chat is
+// passed over to reach a later one. What is deleted meanwhile is left out.
+func (s *Store) each(ctx context.Context, where, order string, f func(*Chat) error, args ...any) error {
+	ids, err := store.Strings(s.db.Query(ctx, "SELECT chat.id FROM chat WHERE "+where+" AND "+s.listed()+" ORDER BY "+order, args...))
+	if err != nil {
+		return err
+	}
+	for part := range slices.Chunk(ids, eachBatch) {
+		docs, err := s.Docs(ctx, part)
 		if err != nil {
 			return err
 		}
-		for _, c := range list {
-			if err := f(c); err != nil {
-				return err
+		for _, id := range part {
+			if c := docs[id]; c != nil {
+				if err := f(c); err != nil {
+					return err
+				}
 			}
 		}
-		if len(list) < batch {
-			return nil
-		}
 	}
+	return nil
+}
+
+func ofUser(userID string, since int64, ascending bool) (where, order string, args []any) {
+	where, args = "chat.user_id = $1", []any{userID}
+	if since >= 0 {
+		where, args = where+" AND chat.updated_at > $2", append(args, since)
+	}
+	if ascending {
+		return where, "chat.updated_at ASC, chat.id", args
+	}
+	return where, "chat.updated_at DESC, chat.id", args
 }
 
 // Whole lists chats of a user with their documents.
 func (s *Store) Whole(ctx context.Context, userID string, since int64, ascending bool, p Page) ([]*Chat, error) {
-	args := []any{userID}
-	where := "chat.user_id = $1"
-	if since >= 0 {
-		args = append(args, since)
-		where += " AND chat.updated_at > $2"
-	}
-	dir := " DESC"
-	if ascending {
-		dir = " ASC"
-	}
-	return s.whole(ctx, where, "chat.updated_at"+dir+", chat.id", p, args...)
+	where, order, args := ofUser(userID, since, ascending)
+	return s.whole(ctx, where, order, p, args...)
 }
 
 func (s *Store) whole(ctx context.Context, where, order string, p Page, args ...any) ([]*Chat, error) {
@@ -310,22 +343,6 @@ func (s *Store) whole(ctx context.Context, where, order string, p Page, args ...
 func (s *Store) CountWhole(ctx context.Context, userID string, since int64) (n int, err error) {
 	err = s.db.QueryRow(ctx, "SELECT COUNT(*) FROM chat WHERE user_id = $1 AND updated_at > $2 AND "+s.listed(), userID, since).Scan(&n)
 	return n, err
-}
-
-// WholeArchived lists a user's archived chats with their documents.
-func (s *Store) WholeArchived(ctx context.Context, userID string) ([]*Chat, error) {
-	return s.whole(ctx, "chat.user_id = $1 AND chat.archived = TRUE", "chat.updated_at DESC", Page{}, userID)
-}
-
-// WholeInFolders lists a user's chats in some folders with their documents, without pinned and archived ones.
-func (s *Store) WholeInFolders(ctx context.Context, userID string, folderIDs []string) ([]*Chat, error) {
-	list, args := store.In([]any{userID}, folderIDs)
-	return s.whole(ctx, "chat.user_id = $1 AND chat.folder_id IN "+list+" AND "+unpinned+" AND chat.archived = FALSE", "chat.updated_at DESC", Page{}, args...)
-}
-
-// WholeOfAll lists all users' chats with their documents.
-func (s *Store) WholeOfAll(ctx context.Context, p Page) ([]*Chat, error) {
-	return s.whole(ctx, "1 = 1", "chat.updated_at DESC", p)
 }
 
 // ArchivedTags are the tag ids of a user's archived chats.

@@ -167,6 +167,7 @@ func deleteWhere(ctx context.Context, q store.Querier, where string, args ...any
 		"DELETE FROM chat_message WHERE chat_id IN " + ids,
 		"DELETE FROM shared_chat WHERE chat_id IN " + ids,
 		"DELETE FROM chat_file WHERE chat_id IN " + ids,
+		"DELETE FROM galley_chat_sieve WHERE (user_id, chat_id) IN (SELECT user_id, id FROM chat WHERE " + where + ")",
 		"DELETE FROM chat WHERE " + where,
 	} {
 		if _, err := q.Exec(ctx, statement, args...); err != nil {

@@ -3,6 +3,7 @@ package chats
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"strings"
 
 	"github.com/galleychat/galley/core/jsondoc"
@@ -18,44 +19,112 @@ type Match struct {
 	Pinned    bool
 }
 
-// Matching gives the chats of which an SQL condition over the table chat holds and whose title or messages contain all
-// terms (in lower case, taken literally). Internal and archived chats are left out.
-func (s *Store) Matching(ctx context.Context, where string, args []any, terms []string) ([]Match, error) {
-	// on Postgres a row's version tells more than its document's size
-	d := s.db.Dialect()
-	type row struct {
-		Match
-		size int64
-	}
-	rows, err := s.db.Query(ctx, "SELECT chat.id, COALESCE(chat.user_id, ''), COALESCE(chat.title, ''), COALESCE(chat.updated_at, 0), COALESCE(chat.pinned, FALSE), "+
-		sizeOf(d)+" FROM chat WHERE ("+where+") AND chat.archived = FALSE AND "+listed(d, "chat.meta"), args...)
-	list, err := store.Collect(rows, err, func(r *sql.Rows) (v row, err error) {
-		err = r.Scan(&v.ID, &v.UserID, &v.Title, &v.UpdatedAt, &v.Pinned, &v.size)
-		return v, err
-	})
-	if err != nil {
-		return nil, err
-	}
-	candidates := make([]candidate, len(list))
-	for i, r := range list {
-		candidates[i] = candidate{Head{ID: r.ID, UpdatedAt: r.UpdatedAt}, r.size}
-	}
-	have, err := s.textsOf(ctx, candidates, len(terms) > 0)
-	if err != nil {
-		return nil, err
-	}
-	var out []Match
-	for i, r := range list {
-		if have[i].says(r.Title, terms) {
-			out = append(out, r.Match)
-		}
-	}
-	return out, nil
+// Where is an SQL condition over the table chat.
+type Where struct {
+	SQL  string
+	Args []any
 }
 
-// sizeOf tells versions of a document apart: its length, or on Postgres the row's version.
+// Matching gives the chats of which one of some conditions holds, which exclude one another, and whose title or messages
+// contain all terms (in lower case, taken literally): of those, in the order that compare says, the first limit. Internal
+// and archived chats are left out.
+func (s *Store) Matching(ctx context.Context, where []Where, terms []string, compare func(a, b Match) int, limit int) ([]Match, error) {
+	d := s.db.Dialect()
+	type row struct {
+		Match Match
+		candidate
+	}
+	var list []row
+	for _, w := range where {
+		rows, err := s.db.Query(ctx, "SELECT chat.id, COALESCE(chat.user_id, ''), COALESCE(chat.title, ''), COALESCE(chat.updated_at, 0), COALESCE(chat.pinned, FALSE), "+
+			sizesOf(d)+" FROM chat WHERE ("+w.SQL+") AND chat.archived = FALSE AND "+listed(d, "chat.meta"), w.Args...)
+		found, err := store.Collect(rows, err, func(r *sql.Rows) (v row, err error) {
+			err = r.Scan(&v.Match.ID, &v.Match.UserID, &v.Match.Title, &v.Match.UpdatedAt, &v.Match.Pinned, &v.size, &v.bytes)
+			v.candidate = v.candidate.sized()
+			return v, err
+		})
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, found...)
+	}
+	slices.SortFunc(list, func(a, b row) int { return compare(a.Match, b.Match) })
+	needles := make([]needle, len(terms))
+	for i, t := range terms {
+		needles[i] = literalNeedle(t)
+	}
+	var out []Match
+	for len(list) > 0 && len(out) < limit {
+		// as many as are likely to be enough
+		n := min(len(list), max(64, 4*limit))
+		part := list[:n]
+		list = list[n:]
+		candidates := make([]candidate, n)
+		for i, r := range part {
+			candidates[i] = candidate{Head{ID: r.Match.ID, UserID: r.Match.UserID, UpdatedAt: r.Match.UpdatedAt}, r.size, r.bytes}
+		}
+		var have []*sieve
+		if len(terms) > 0 {
+			var err error
+			if have, err = s.sieves.of(ctx, candidates); err != nil {
+				return nil, err
+			}
+		}
+		var look []candidate
+		var places []int
+		for i, r := range part {
+			if len(terms) == 0 || have[i].maySay(r.Match.Title, terms, needles) {
+				look, places = append(look, candidates[i]), append(places, i)
+			}
+		}
+		for from, to := 0, 0; from < len(look) && len(out) < limit; from = to {
+			for size := int64(0); to < len(look) && to < from+32 && size < 8<<20; to++ {
+				size += look[to].bytes
+			}
+			texts := make([]*texts, to-from)
+			if len(terms) > 0 {
+				var err error
+				if texts, err = s.textsOf(ctx, look[from:to]); err != nil {
+					return nil, err
+				}
+			}
+			for k, t := range texts {
+				if m := part[places[from+k]].Match; t.says(m.Title, terms) {
+					out = append(out, m)
+				}
+			}
+		}
+	}
+	return out[:min(len(out), limit)], nil
+}
+
+// maySay says whether says could be true.
+func (v *sieve) maySay(title string, terms []string, needles []needle) bool {
+	title = strings.ToLower(title)
+	for i, n := range needles {
+		if !v.may(n) && !strings.Contains(title, strings.ToLower(terms[i])) {
+			return false
+		}
+	}
+	return true
+}
+
+// sizeOf tells versions of a document apart: its length, or on Postgres the row's version. The length is read from the
+// head of the row, and by a query of its own, so that SQLite may take the other columns from an index.
 func sizeOf(d store.Dialect) string {
-	return d.Pick("COALESCE(octet_length(chat.chat), 0)", "CAST(CAST(chat.xmin AS text) AS bigint)")
+	return d.Pick("COALESCE((SELECT octet_length(c.chat) FROM chat c WHERE c.rowid = chat.rowid), 0)", "CAST(CAST(chat.xmin AS text) AS bigint)")
+}
+
+// sizesOf are sizeOf and, where that is not the length, about the length.
+func sizesOf(d store.Dialect) string {
+	return sizeOf(d) + d.Pick(", 0", ", COALESCE(pg_column_size(chat.chat), 0)")
+}
+
+func (c candidate) sized() candidate {
+	if c.bytes == 0 {
+		c.bytes = c.size
+	}
+	return c
 }
 
 // says whether the title or the shown messages contain all terms, whatever the case of their letters.

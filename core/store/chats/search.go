@@ -7,9 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
 )
 
@@ -89,7 +87,8 @@ func (q *Query) where(d store.Dialect) (string, []any) {
 	flag("chat.archived", archived)
 	flag("chat.pinned", q.Pinned)
 	if q.Shared != nil {
-		where += map[bool]string{true: " AND chat.share_id IS NOT NULL", false: " AND chat.share_id IS NULL"}[*q.Shared]
+		// with the sign SQLite does not take the unique column for one that tells a single chat
+		where += map[bool]string{true: " AND chat.share_id IS NOT NULL", false: " AND " + d.Pick("+", "") + "chat.share_id IS NULL"}[*q.Shared]
 	}
 	if len(q.FolderNames) > 0 {
 		var list string
@@ -110,13 +109,10 @@ func (q *Query) where(d store.Dialect) (string, []any) {
 // Search finds a user's chats by their titles and what their messages say. Those with the whole phrase come first, then
 // the last changed. The list is shared: it is not to be changed.
 func (s *Store) Search(ctx context.Context, q Query) ([]Found, error) {
-	if s.db.Dialect() == store.Postgres {
-		return s.searchSQL(ctx, q)
-	}
 	where, args := q.where(s.db.Dialect())
 	key := fmt.Sprintf("search|%q|%q|%s|%d|%d", where, args, q.Phrase, q.Offset, q.Limit)
 	return recall(ctx, s.memo, key, func() ([]Found, int, error) {
-		found, err := s.searchTexts(ctx, q, where, args)
+		found, err := s.search(ctx, q, where, args)
 		return found, 600 * len(found), err
 	})
 }
@@ -124,44 +120,56 @@ func (s *Store) Search(ctx context.Context, q Query) ([]Found, error) {
 // candidate is a chat that a search looks at.
 type candidate struct {
 	Head
-	size int64
+	size  int64 // see sizeOf
+	bytes int64 // of the document, about
 }
 
-// searchTexts looks through the kept texts of chats, newest first, and stops where the page is full. SQL would have to
-// read and parse each document anew for every search.
-func (s *Store) searchTexts(ctx context.Context, q Query, where string, args []any) ([]Found, error) {
-	var hits, partial []Found
-	enough := q.Offset + q.Limit
-	for chunk, skip := 64, 0; ; chunk, skip = min(chunk*2, 1024), skip+chunk {
-		list, err := s.candidates(ctx, where, fmt.Sprintf("chat.updated_at DESC, chat.id LIMIT %d OFFSET %d", chunk, skip), args)
-		if err != nil {
-			return nil, err
-		}
-		have, err := s.textsOf(ctx, list, q.Phrase != "")
-		if err != nil {
-			return nil, err
-		}
+// search looks at chats from the last changed on, and stops where the page is full. Sieves say which chats need not be
+// read; of the others SQLite's are read here, as often from the texts that are kept, and Postgres looks itself, because
+// only it knows how its LIKE folds the case of letters.
+func (s *Store) search(ctx context.Context, q Query, where string, args []any) ([]Found, error) {
+	const order = "chat.updated_at DESC, chat.id"
+	if q.Phrase == "" {
+		list, err := s.candidates(ctx, where, order+q.Page.sql(), args)
+		found := make([]Found, len(list))
 		for i := range list {
-			// a chat deleted in the meantime has no texts
-			switch t := have[i]; {
-			case t.has(list[i].Title, q.Phrase):
-				hits = append(hits, Found{list[i].Head, t.snippet(q.Phrase, q.Terms)})
-			case len(q.Terms) > 0 && t.hasAll(list[i].Title, q.Terms):
-				partial = append(partial, Found{list[i].Head, t.snippet(q.Phrase, q.Terms)})
-			}
+			found[i].Head = list[i].Head
 		}
-		if len(list) < chunk || len(hits) >= enough {
+		return found, err
+	}
+	l := &look{Store: s, Query: q, enough: q.Offset + q.Limit, phrase: newNeedle(q.Phrase)}
+	for _, t := range q.Terms {
+		l.terms = append(l.terms, newNeedle(t))
+	}
+	if s.db.Dialect() == store.Postgres {
+		var err error
+		if l.unfinished, err = s.unfinished(ctx, q.UserID); err != nil {
+			return nil, err
+		}
+		if l.plainly, err = s.plain(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for chunk, skip := 128, 0; ; chunk, skip = 2048, skip+chunk {
+		list, err := s.candidates(ctx, where, fmt.Sprintf("%s LIMIT %d OFFSET %d", order, chunk, skip), args)
+		if err != nil {
+			return nil, err
+		}
+		if err := l.through(ctx, list); err != nil {
+			return nil, err
+		}
+		if len(list) < chunk || l.full() {
 			break
 		}
 	}
-	return window(append(hits, partial...), q.Page), nil
+	return l.page(), nil
 }
 
 func (s *Store) candidates(ctx context.Context, where, order string, args []any) ([]candidate, error) {
-	rows, err := s.db.Query(ctx, "SELECT "+headColumns+", "+sizeOf(s.db.Dialect())+" FROM chat WHERE "+where+" ORDER BY "+order, args...)
+	rows, err := s.db.Query(ctx, "SELECT "+headColumns+", "+sizesOf(s.db.Dialect())+" FROM chat WHERE "+where+" ORDER BY "+order, args...)
 	return store.Collect(rows, err, func(r *sql.Rows) (c candidate, err error) {
-		err = r.Scan(&c.ID, &c.UserID, &c.Title, &c.UpdatedAt, &c.CreatedAt, &c.LastReadAt, &c.Archived, &c.size)
-		return c, err
+		err = r.Scan(&c.ID, &c.UserID, &c.Title, &c.UpdatedAt, &c.CreatedAt, &c.LastReadAt, &c.Archived, &c.size, &c.bytes)
+		return c.sized(), err
 	})
 }
 
@@ -173,65 +181,133 @@ func window[T any](list []T, p Page) []T {
 	return list
 }
 
-// textsOf gives the texts of candidates: kept ones that are still those of the chat, and the others read in one query.
-func (s *Store) textsOf(ctx context.Context, list []candidate, needed bool) ([]*texts, error) {
-	have := make([]*texts, len(list))
-	if !needed {
-		return have, nil
-	}
-	var missing []int
-	for i := range list {
-		if have[i] = s.texts.get(list[i].ID, list[i].UpdatedAt, list[i].size); have[i] == nil {
-			missing = append(missing, i)
-		}
-	}
-	// a few megabytes of documents at a time
-	for len(missing) > 0 {
-		n, size := 0, int64(0)
-		for n < len(missing) && (n == 0 || size < 8<<20) && n < 128 {
-			size += list[missing[n]].size
-			n++
-		}
-		if err := s.readTexts(ctx, list, have, missing[:n]); err != nil {
-			return nil, err
-		}
-		missing = missing[n:]
-	}
-	return have, nil
+// look is a search on its way.
+type look struct {
+	*Store
+	Query
+	enough     int // hits that fill the page and those before it; 0 for any number
+	phrase     needle
+	terms      []needle
+	unfinished map[string]bool // on Postgres
+	plainly    bool            // on Postgres, see plain
+
+	hits, partial []match
 }
 
-func (s *Store) readTexts(ctx context.Context, list []candidate, have []*texts, missing []int) error {
-	ids := make([]string, len(missing))
-	at := map[string]int{}
-	for k, i := range missing {
-		ids[k] = list[i].ID
-		at[list[i].ID] = i
-	}
-	in, args := store.In(nil, padded(ids))
-	loaded := time.Now().Unix()
-	rows, err := s.db.Query(ctx, "SELECT id, COALESCE(updated_at, 0), "+sizeOf(s.db.Dialect())+", chat FROM chat WHERE id IN "+in, args...)
+// match is a chat that was found.
+type match struct {
+	candidate
+	snippet *string
+}
+
+// full says whether no chat that comes later can be on the page.
+func (l *look) full() bool { return l.enough > 0 && len(l.hits) >= l.enough }
+
+// through looks at some candidates.
+func (l *look) through(ctx context.Context, list []candidate) error {
+	have, err := l.sieves.of(ctx, list)
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var id string
-		var updated, size int64
-		var doc jsondoc.Doc
-		if err := rows.Scan(&id, &updated, &size, &doc); err != nil {
+	// what has no sieve is read, which makes one; a few megabytes of documents at a time
+	var part []candidate
+	for from := 0; from < len(list) && !l.full(); {
+		part = part[:0]
+		for room := 64; from < len(list) && room > 0; from++ {
+			c := list[from]
+			switch {
+			case have[from] == nil:
+				room -= 2
+			case l.may(&c, have[from]):
+				room--
+			default:
+				continue
+			}
+			room -= int(c.bytes >> 17) // eight megabytes fill a part
+			part = append(part, c)
+		}
+		if err := l.check(ctx, part); err != nil {
 			return err
 		}
-		t := textsIn(doc)
-		t.updated, t.size, t.loaded = updated, size, loaded
-		have[at[id]] = t
-		s.texts.put(id, t)
 	}
-	return rows.Err()
+	return nil
 }
 
-// searchSQL has Postgres look through documents and rows.
-func (s *Store) searchSQL(ctx context.Context, q Query) ([]Found, error) {
-	where, args := q.where(s.db.Dialect())
+// may says whether a chat could be found and would still be on the page.
+func (l *look) may(c *candidate, v *sieve) bool {
+	if l.unfinished[c.ID] {
+		return true
+	}
+	if v.may(l.phrase) || titleMay(c.Title, l.Phrase) {
+		return true
+	}
+	if len(l.terms) == 0 || l.enough > 0 && len(l.hits)+len(l.partial) >= l.enough {
+		return false
+	}
+	for i, n := range l.terms {
+		if !v.may(n) && !titleMay(c.Title, l.Terms[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// check looks at chats themselves.
+func (l *look) check(ctx context.Context, list []candidate) error {
+	if len(list) == 0 {
+		return nil
+	}
+	if l.db.Dialect() == store.Postgres {
+		return l.settle(ctx, list)
+	}
+	have, err := l.textsOf(ctx, list)
+	if err != nil {
+		return err
+	}
+	for i, c := range list {
+		// a chat deleted in the meantime has no texts
+		switch t := have[i]; {
+		case t.has(c.Title, l.Phrase):
+			l.hits = append(l.hits, match{c, t.snippet(l.Phrase, l.Terms)})
+		case len(l.terms) > 0 && t.hasAll(c.Title, l.Terms):
+			l.partial = append(l.partial, match{c, t.snippet(l.Phrase, l.Terms)})
+		}
+	}
+	return nil
+}
+
+// textsOf gives the texts of a few candidates: kept ones that are still those of the chat, and the others read in one
+// query.
+func (s *Store) textsOf(ctx context.Context, list []candidate) ([]*texts, error) {
+	have := make([]*texts, len(list))
+	var missing []candidate
+	var places []int
+	for i := range list {
+		if have[i] = s.texts.get(list[i].ID, list[i].UpdatedAt, list[i].size); have[i] == nil {
+			missing = append(missing, list[i])
+			places = append(places, i)
+		}
+	}
+	if len(missing) == 0 {
+		return have, nil
+	}
+	read, err := s.readTexts(ctx, missing)
+	for k, t := range read {
+		have[places[k]] = t
+	}
+	return have, err
+}
+
+// ask has Postgres look at chats: 1 for those with the phrase, 2 for those with all terms.
+func (l *look) ask(ctx context.Context, list []candidate) (map[string]int, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	ids := make([]string, len(list))
+	for i := range list {
+		ids[i] = list[i].ID
+	}
+	in, args := store.In(nil, padded(ids))
 	matches := func(text string) string {
 		args = append(args, "%"+text+"%")
 		p := fmt.Sprintf("$%d", len(args))
@@ -242,31 +318,37 @@ func (s *Store) searchSQL(ctx context.Context, q Query) ([]Found, error) {
 			OR EXISTS (SELECT 1 FROM json_array_elements(CASE WHEN json_typeof(chat.chat -> 'messages') = 'array' THEN chat.chat -> 'messages' ELSE '[]' END) l
 			WHERE json_typeof(l -> 'content') = 'string' AND LOWER(l ->> 'content') LIKE ` + p + `))`
 	}
-	by := ""
-	if q.Phrase != "" {
-		exact := matches(q.Phrase)
-		where += ` AND chat.chat::text NOT LIKE '%\\u0000%' AND (` + exact
+	found := "CASE WHEN " + matches(l.Phrase) + " THEN 1 "
+	if len(l.Terms) > 0 {
 		var all []string
-		for _, t := range q.Terms {
+		for _, t := range l.Terms {
 			all = append(all, matches(t))
 		}
-		if len(all) > 0 {
-			where += " OR " + strings.Join(all, " AND ")
-			by = "CASE WHEN " + exact + " THEN 0 ELSE 1 END, "
+		found += "WHEN " + strings.Join(all, " AND ") + " THEN 2 "
+	}
+	rows, err := l.db.Query(ctx, "SELECT chat.id, "+found+"ELSE 0 END FROM chat WHERE chat.id IN "+in+` AND chat.chat::text NOT LIKE '%\\u0000%'`, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	how := map[string]int{}
+	for rows.Next() {
+		var id string
+		var n int
+		if err := rows.Scan(&id, &n); err != nil {
+			return nil, err
 		}
-		where += ")"
+		how[id] = n
 	}
-	list, err := s.candidates(ctx, where, by+"chat.updated_at DESC, chat.id"+q.Page.sql(), args)
-	if err != nil {
-		return nil, err
-	}
-	have, err := s.textsOf(ctx, list, q.Phrase != "")
-	if err != nil {
-		return nil, err
-	}
+	return how, rows.Err()
+}
+
+// page gives what was found on the page that is asked for.
+func (l *look) page() []Found {
+	list := window(append(l.hits, l.partial...), l.Page)
 	found := make([]Found, len(list))
-	for i, c := range list {
-		found[i] = Found{c.Head, have[i].snippet(q.Phrase, q.Terms)}
+	for i, m := range list {
+		found[i] = Found{m.Head, m.snippet}
 	}
-	return found, nil
+	return found
 }

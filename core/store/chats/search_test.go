@@ -99,6 +99,20 @@ func TestSearch(t *testing.T) {
 	})
 }
 
+// TestSearchFoldsAllLetters looks for words with letters beyond ASCII, in the title and in texts.
+func TestSearchFoldsAllLetters(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		s := chats.New(db)
+		insert(t, s, "u1", say("Größe Сервер", "nothing"))
+		insert(t, s, "u1", say("Text", "Die GRÖSSE und Ärger", "ПРИВЕТ, Сервер"))
+		for text, want := range map[string]int{"größ": 2, "GRÖSSE": 1, "ärger": 1, "сервер": 2, "СЕРВЕР": 2, "привет": 1, "серв_р": 2, "ü": 0} {
+			if got, _ := search(t, s, text); len(got) != want {
+				t.Errorf("%q finds %v, want %d", text, got, want)
+			}
+		}
+	})
+}
+
 func TestSnippetOfOtherScripts(t *testing.T) {
 	s := chats.New(storetest.SQLite(t))
 	insert(t, s, "u1", say("ä", strings.Repeat("é", 150)+"ÜBER alles"+strings.Repeat("ö", 300)))

@@ -13,7 +13,9 @@ type texts struct {
 	all      string // as written; NUL between the messages, which no text has
 	lower    string // all with ASCII letters in lower case: the same bytes otherwise, so that places agree
 	segments []segment
-	grams    []uint64 // which runs of three bytes are in lower, as a hashed bit set of a power of two of words
+
+	odd bool // not of the shape of all documents, so that Postgres may see it with other eyes
+	nul bool // has the escape of NUL somewhere, which keeps Postgres from looking
 
 	updated, size int64 // updated_at and the document's bytes when it was read
 	loaded        int64 // Unix seconds
@@ -22,6 +24,7 @@ type texts struct {
 type segment struct {
 	start, end int32
 	shown      bool // snippets may come from it
+	text       bool // it was a string
 }
 
 // textsIn collects the contents of a document's messages, those of its history and those of its old list.
@@ -41,6 +44,7 @@ func textsIn(d jsondoc.Doc) *texts {
 	var b []byte
 	seen := map[string]bool{}
 	hasHistory := history.Truthy()
+	t.odd = !isObject(history) && !history.IsNull() || !isArray(legacy) && !legacy.IsNull()
 	add := func(shown, old bool) func(jsondoc.Doc) bool {
 		return func(m jsondoc.Doc) bool {
 			content := member(m, "content")
@@ -57,7 +61,7 @@ func textsIn(d jsondoc.Doc) *texts {
 			if !old && legacy.Truthy() {
 				seen[s] = true
 			}
-			t.segments = append(t.segments, segment{int32(len(b)), int32(len(b) + len(s)), shown && ok})
+			t.segments = append(t.segments, segment{int32(len(b)), int32(len(b) + len(s)), shown && ok, ok})
 			b = append(append(b, s...), 0)
 			return true
 		}
@@ -66,35 +70,7 @@ func textsIn(d jsondoc.Doc) *texts {
 	values(legacy, add(!hasHistory, true))
 	t.all = str(b)
 	t.lower = lowerASCII(t.all)
-	t.index()
 	return t
-}
-
-// index notes the runs of three bytes, so that most texts without a word are told from it without reading them.
-func (t *texts) index() {
-	words := 16
-	for words*64 < 2*len(t.lower) && words < 1024 {
-		words *= 2
-	}
-	t.grams = make([]uint64, words)
-	for i := 0; i+3 <= len(t.lower); i++ {
-		h := gram(t.lower[i : i+3])
-		t.grams[h>>6&uint32(words-1)] |= 1 << (h & 63)
-	}
-}
-
-func gram(s string) uint32 {
-	return (uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16) * 0x9E3779B1 >> 12
-}
-
-// may says whether a text could be in lower; false is certain.
-func (t *texts) may(text string) bool {
-	for i := 0; i+3 <= len(text); i++ {
-		if h := gram(text[i : i+3]); t.grams[h>>6&uint32(len(t.grams)-1)]&(1<<(h&63)) == 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // values walks the values of an object or the elements of an array.
@@ -122,15 +98,19 @@ func lowerASCII(s string) string {
 	return s
 }
 
-// has says whether the title or a message contains a text as LIKE '%text%' does; "" is in all.
+// has says whether the title or a message contains a text in lower case as LIKE '%text%' does, with the reference's rule of
+// case: that of all letters. Without letters beyond ASCII in the text that is the rule of ASCII. "" is in all.
 func (t *texts) has(title, text string) bool {
 	if text == "" {
 		return true
 	}
-	text = lowerASCII(text)
-	title = lowerASCII(title)
+	fold := lowerASCII
+	if !isASCII(text) {
+		fold = strings.ToLower
+	}
+	text, title = fold(text), fold(title)
 	if !strings.ContainsAny(text, "%_") {
-		return strings.Contains(title, text) || t != nil && t.may(text) && strings.Contains(t.lower, text)
+		return strings.Contains(title, text) || t != nil && (strings.Contains(t.lower, text) || !isASCII(text) && strings.Contains(fold(t.all), text))
 	}
 	if like("%"+text+"%", title) {
 		return true
@@ -139,7 +119,7 @@ func (t *texts) has(title, text string) bool {
 		return false
 	}
 	for _, s := range t.segments {
-		if like("%"+text+"%", t.lower[s.start:s.end]) {
+		if like("%"+text+"%", fold(t.all[s.start:s.end])) {
 			return true
 		}
 	}
@@ -210,9 +190,6 @@ func (t *texts) snippet(phrase string, terms []string) *string {
 // find looks for a text in lower case and gives the message and where in it, in bytes.
 func (t *texts) find(needle string) (s string, at, length int, ok bool) {
 	if isASCII(needle) {
-		if !t.may(needle) {
-			return "", 0, 0, false
-		}
 		for from := 0; from < len(t.lower); {
 			n := strings.Index(t.lower[from:], needle)
 			if n < 0 {
@@ -320,7 +297,7 @@ const textCacheBytes = 32 << 20
 func newTextCache(limit int) *textCache { return &textCache{byID: map[string]*texts{}, limit: limit} }
 
 func (t *texts) weight() int {
-	return 200 + len(t.all) + len(t.lower) + 12*len(t.segments) + 8*len(t.grams)
+	return 200 + len(t.all) + len(t.lower) + 12*len(t.segments)
 }
 
 func (c *textCache) get(id string, updated, size int64) *texts {

@@ -147,21 +147,37 @@ func keys(set map[string]bool) []string {
 }
 
 func (r *run) findChats(ctx context.Context) error {
-	live, args := r.live()
-	where := "(" + live + ")"
-	own, args := r.sharing(args, "chat.user_id")
-	where += own
-	if r.Scope != "" {
-		var list string
-		list, args = store.In(args, keys(r.inScope))
-		where += " AND chat.folder_id IN " + list
+	if err := r.findContinued(ctx); err != nil {
+		return err
 	}
-	list, err := r.chats.Matching(ctx, where, args, r.terms)
+	// their own and others' apart: one condition for both keeps a database from reading the former from an index alone
+	own := chats.Where{SQL: "chat.user_id = $1", Args: []any{r.UserID}}
+	others := chats.Where{Args: []any{r.UserID}}
+	others.SQL, others.Args = r.reached(others.Args)
+	others.SQL = "(" + others.SQL + ") AND COALESCE(chat.user_id, '') <> $1"
+	where := []chats.Where{own, others}
+	switch r.Sharing {
+	case "mine":
+		where = where[:1]
+	case "shared":
+		where = where[1:]
+	}
+	if r.Scope != "" {
+		for i := range where {
+			var list string
+			list, where[i].Args = store.In(where[i].Args, keys(r.inScope))
+			where[i].SQL += " AND chat.folder_id IN " + list
+		}
+	}
+	of := func(c chats.Match) hit {
+		return hit{"chat", c.ID, r.rank(c.Title, c.Pinned && c.UserID == r.UserID), c.UpdatedAt}
+	}
+	list, err := r.chats.Matching(ctx, where, r.terms, func(a, b chats.Match) int { return of(a).compare(of(b)) }, r.most())
 	if err != nil {
 		return err
 	}
 	for _, c := range list {
-		r.hits = append(r.hits, hit{"chat", c.ID, r.rank(c.Title, c.Pinned && c.UserID == r.UserID), c.UpdatedAt})
+		r.hits = append(r.hits, of(c))
 	}
 	if r.Scope == "" && r.Sharing != "mine" {
 		return r.findCopies(ctx)
@@ -169,17 +185,30 @@ func (r *run) findChats(ctx context.Context) error {
 	return nil
 }
 
-// live is true of chats that the user reads themselves, not as a copy.
-func (r *run) live() (string, []any) {
-	args := []any{r.UserID}
+// findContinued finds the chats that were shared with the user to go on with.
+func (r *run) findContinued(ctx context.Context) error {
+	given, args := r.viewer().NamedClause(nil, chats.ResourceType, "sc.chat_id", access.Read)
+	// the mode is not a condition, which would be looked for in the documents of all copies
+	rows, err := r.db.Query(ctx, "SELECT sc.chat_id, COALESCE("+r.db.Dialect().JSONText("sc.chat", "share_mode")+", '') FROM shared_chat sc WHERE "+given, args...)
+	_, err = store.Collect(rows, err, func(rows *sql.Rows) (_ struct{}, err error) {
+		var id, mode string
+		if err = rows.Scan(&id, &mode); err == nil && mode == "continue" {
+			r.continued = append(r.continued, id)
+		}
+		return struct{}{}, err
+	})
+	return err
+}
+
+// reached is true of chats that the user reads themselves, not as a copy, for another reason than that they are theirs.
+func (r *run) reached(args []any) (string, []any) {
 	ids := make([]string, len(r.folders))
 	for i, f := range r.folders {
 		ids[i] = f.id
 	}
-	list, args := store.In(args, ids)
-	given, args := r.viewer().NamedClause(args, chats.ResourceType, "sc.chat_id", access.Read)
-	return "chat.user_id = $1 OR chat.folder_id IN " + list + " OR chat.id IN (SELECT sc.chat_id FROM shared_chat sc WHERE " +
-		r.db.Dialect().JSONText("sc.chat", "share_mode") + " = 'continue' AND " + given + ")", args
+	in, args := store.In(args, ids)
+	also, args := store.In(args, r.continued)
+	return "chat.folder_id IN " + in + " OR chat.id IN " + also, args
 }
 
 // rank is 0 for the very title, 1 for a part of it; without words pinned ones come first.
@@ -202,7 +231,7 @@ func (r *run) rank(title string, pinned bool) int {
 
 // findCopies looks through the shared copies of chats that the user cannot read themselves.
 func (r *run) findCopies(ctx context.Context) error {
-	live, args := r.live()
+	reached, args := r.reached([]any{r.UserID})
 	given, args := r.viewer().NamedClause(args, chats.ResourceType, "shared_chat.chat_id", access.Read)
 	own := ""
 	if r.Sharing == "shared" {
@@ -213,7 +242,7 @@ func (r *run) findCopies(ctx context.Context) error {
 		doc = "shared_chat.chat"
 	}
 	rows, err := r.db.Query(ctx, "SELECT shared_chat.id, COALESCE(shared_chat.title, ''), COALESCE(shared_chat.updated_at, 0), "+doc+" FROM shared_chat WHERE "+given+own+
-		" AND shared_chat.chat_id NOT IN (SELECT chat.id FROM chat WHERE "+live+")", args...)
+		" AND NOT EXISTS (SELECT 1 FROM chat WHERE chat.id = shared_chat.chat_id AND (chat.user_id = $1 OR "+reached+"))", args...)
 	_, err = store.Collect(rows, err, func(rows *sql.Rows) (_ struct{}, err error) {
 		h := hit{source: "shared"}
 		var title string
@@ -227,8 +256,10 @@ func (r *run) findCopies(ctx context.Context) error {
 	return err
 }
 
-// limit is how many hits of a source can be on this page or before it.
-func (r *run) limit() string { return fmt.Sprintf(" LIMIT %d", r.Page*PageSize+1) }
+// most is how many hits of a source can be on this page or before it, or tell that there is another.
+func (r *run) most() int { return r.Page*PageSize + 1 }
+
+func (r *run) limit() string { return fmt.Sprintf(" LIMIT %d", r.most()) }
 
 // like adds a condition for each term.
 func (r *run) like(args []any, columns ...string) (where string, _ []any) {

@@ -77,6 +77,8 @@ type run struct {
 	sharedIn map[string]bool // folders that are shared, be it from above
 	channels []channel
 	hits     []hit
+
+	continued []string // others' chats that were shared with the user to go on with
 }
 
 type folder struct {
@@ -93,6 +95,10 @@ type hit struct {
 	id      string
 	rank    int
 	updated int64
+}
+
+func (h hit) compare(o hit) int {
+	return cmp.Or(cmp.Compare(h.rank, o.rank), cmp.Compare(o.updated, h.updated), cmp.Compare(h.source, o.source), cmp.Compare(h.id, o.id))
 }
 
 // Search finds what a user may read.
@@ -123,9 +129,7 @@ func (s *Store) Search(ctx context.Context, q Query) (*Results, error) {
 			return nil, fmt.Errorf("search for %ss: %w", find.kind, err)
 		}
 	}
-	slices.SortFunc(r.hits, func(a, b hit) int {
-		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(b.updated, a.updated), cmp.Compare(a.source, b.source), cmp.Compare(a.id, b.id))
-	})
+	slices.SortFunc(r.hits, hit.compare)
 	page := r.hits[min((q.Page-1)*PageSize, len(r.hits)):]
 	if out.HasMore = len(page) > PageSize; out.HasMore {
 		page = page[:PageSize]

@@ -274,6 +274,7 @@ func (s *Store) DeleteTx(ctx context.Context, tx *store.Tx, id string) error {
 		`UPDATE automation_run SET chat_id = NULL WHERE chat_id IN (SELECT id FROM chat WHERE user_id = $1)`,
 		`DELETE FROM chat_message WHERE chat_id IN (SELECT id FROM chat WHERE user_id = $1)`,
 		`DELETE FROM chat_file WHERE chat_id IN (SELECT id FROM chat WHERE user_id = $1)`,
+		`DELETE FROM galley_chat_sieve WHERE user_id = $1`,
 		`DELETE FROM chat WHERE user_id = $1`,
 		`DELETE FROM api_key WHERE user_id = $1`,
 		`DELETE FROM oauth_session WHERE user_id = $1`,
