@@ -288,12 +288,7 @@ func (s *Store) EachOf(ctx context.Context, userID string, since int64, ascendin
 
 // Whole lists chats of a user with their documents.
 func (s *Store) Whole(ctx context.Context, userID string, since int64, ascending bool, p Page) ([]*Chat, error) {
-	args := []any{userID}
-	where := "chat.user_id = $1"
-	if since >= 0 {
-		args = append(args, since)
-		where += " AND chat.updated_at > $2"
-	}
+	where, args := wholeOf(userID, since)
 	dir := " DESC"
 	if ascending {
 		dir = " ASC"
@@ -306,9 +301,17 @@ func (s *Store) whole(ctx context.Context, where, order string, p Page, args ...
 	return store.Collect(rows, err, scanChat)
 }
 
+func wholeOf(userID string, since int64) (where string, args []any) {
+	if since < 0 {
+		return "chat.user_id = $1", []any{userID}
+	}
+	return "chat.user_id = $1 AND chat.updated_at > $2", []any{userID, since}
+}
+
 // CountWhole is the number of chats that Whole lists without a page.
 func (s *Store) CountWhole(ctx context.Context, userID string, since int64) (n int, err error) {
-	err = s.db.QueryRow(ctx, "SELECT COUNT(*) FROM chat WHERE user_id = $1 AND updated_at > $2 AND "+s.listed(), userID, since).Scan(&n)
+	where, args := wholeOf(userID, since)
+	err = s.db.QueryRow(ctx, "SELECT COUNT(*) FROM chat WHERE "+where+" AND "+s.listed(), args...).Scan(&n)
 	return n, err
 }
 

@@ -141,7 +141,7 @@ class Maker:
         for id, owner, name in [("t1", "bob", "Work Stuff"), ("t2", "bob", "pinned"), ("t3", "cyd", "Work Stuff"), ("t4", "bob", "work stuff"), ("t5", "ada", "Caf\u00e9 \u00c4")]:
             self.insert("tag", id=id, name=name, user_id=owner, data=None)
         for at, (chat, owner, name) in enumerate([
-            ("list", "bob", "Work Stuff"), ("list", "bob", "pinned"), ("both", "bob", "work stuff"), ("both", "bob", "Gone Tag"), ("cyd-old", "cyd", "Work Stuff"), ("nowhere", "bob", "x"),
+            ("onlylist", "bob", "Work Stuff"), ("onlylist", "bob", "pinned"), ("both", "bob", "work stuff"), ("both", "bob", "Gone Tag"), ("cyd-old", "cyd", "Work Stuff"), ("nowhere", "bob", "x"),
             ("empty", "bob", "pinned"), ("ada-old", "ada", "Caf\u00e9 \u00c4"),
         ]):
             self.insert("chatidtag", id=f"ct{at}", tag_name=name, chat_id=chat, user_id=owner, timestamp=T)
@@ -180,7 +180,7 @@ class Maker:
             self.insert("chat", id=id, user_id=owner, title=title or id.title(), chat=doc if isinstance(doc, str) else j(doc), created_at=created, updated_at=T + self.count if updated is None else updated, archived=more.pop("archived", 0), **more)
 
         pair = [{"role": "user", "content": "legacy hello"}, {"role": "assistant", "content": "legacy answer"}]
-        chat("list", {"title": "Only a list", "models": ["llama2:latest"], "messages": [{"id": "a", "parentId": None, "childrenIds": ["b"], **pair[0]}, {"id": "b", "parentId": "a", "childrenIds": [], "model": "llama2:latest", **pair[1]}], "options": {}, "timestamp": T * 1000})
+        chat("onlylist", {"title": "Only a list", "models": ["llama2:latest"], "messages": [{"id": "a", "parentId": None, "childrenIds": ["b"], **pair[0]}, {"id": "b", "parentId": "a", "childrenIds": [], "model": "llama2:latest", **pair[1]}], "options": {}, "timestamp": T * 1000})
         chat("noids", {"title": "A list without ids", "models": [""], "messages": pair})
         chat("oddlist", {"messages": [None, 5, "x", {}, {"id": 7, "role": "user", "content": "number for an id"}, {"id": "ok", "role": "user", "content": "fine"}]})
         both = {
