@@ -76,7 +76,7 @@ func (s *Store) edit(ctx context.Context, id string, f func(tx *store.Tx, c *Cha
 		if err != nil || !write {
 			return err
 		}
-		c.Doc = d.doc()
+		c.Doc = Clean(d.doc())
 		if bytes.Equal(c.Doc, before.Doc) && c.Title == before.Title && c.UpdatedAt == before.UpdatedAt && same(c.CurrentMessageID, before.CurrentMessageID) {
 			return nil
 		}

@@ -231,7 +231,7 @@ class Maker:
         chat("surrogate", '{"title": "\\ud83d alone", "history": {"messages": {"a": {"id": "a", "parentId": null, "childrenIds": [], "role": "user", "content": "broken \\ud83d here \\u0000 nul"}}, "currentId": "a"}}', title="A lone surrogate")
         chat("nan", '{"title": "NaN", "params": {"temperature": NaN, "top_p": Infinity}, "history": {"messages": {}, "currentId": null}}', title="Not a number")
         chat("twice", '{"title": "first", "title": "second", "history": {"messages": {"a": {"id": "a", "role": "user", "content": "one"}, "a": {"id": "a", "role": "user", "content": "two"}}, "currentId": "a"}}', title="Names twice")
-        chat("archived", {"title": "Archived long ago", "history": {"messages": {"a": user}, "currentId": "a"}}, archived=1)
+        chat("wasarchived", {"title": "Archived long ago", "history": {"messages": {"a": user}, "currentId": "a"}}, archived=1)
         chat("textdoc", '"a string"', owner="lou")
         chat("listdoc", "[]", owner="lou")
         chat("nulldoc", "null", owner="lou")
