@@ -369,9 +369,9 @@ class Maker:
         self.insert("chat", id="null-archived", user_id="jon", chat=j({"title": "Neither archived nor not"}), created_at=T, updated_at=T, meta="{}", title="Archived is null", archived=None)
         self.insert("chat", id="jon-good", user_id="jon", chat=j({"title": "Good"}), created_at=T, updated_at=T, meta="{}", title="Good", archived=0)
         self.insert("user", id="ivy", name=None, email="ivy@old.test", role="user", profile_image_url=None, last_active_at=None, updated_at=None, created_at=None)
-        self.insert("auth", id="ivy", email="ivy@old.test", password=self.hash("$2b$"), active=None)
+        self.insert("auth", id="ivy", email="ivy@old.test", password=self.hash("$2b$"), active=1)
         self.insert("user", id="jon", name="Jon", email="jon@old.test", role="user", profile_image_url=None, last_active_at=T, updated_at=T, created_at=T)
-        self.insert("auth", id="jon", email="jon@old.test", password=self.hash("$2b$"), active=None)
+        self.insert("auth", id="jon", email="jon@old.test", password=self.hash("$2b$"), active=1)
 
 
 def main():
