@@ -97,7 +97,7 @@ func (q *Query) where(d store.Dialect) (string, []any) {
 		where += " AND chat.folder_id IN " + list
 	}
 	if slices.Contains(q.TagIDs, "none") {
-		where += " AND NOT EXISTS (SELECT 1 FROM " + d.Pick("json_each(chat.meta, '$.tags')", "json_array_elements_text(CASE WHEN json_typeof(chat.meta -> 'tags') = 'array' THEN chat.meta -> 'tags' ELSE '[]' END)") + ")"
+		where += " AND NOT EXISTS (SELECT 1 FROM " + d.Pick("json_each("+d.JSON("chat.meta")+", '$.tags')", "json_array_elements_text(CASE WHEN json_typeof(chat.meta -> 'tags') = 'array' THEN chat.meta -> 'tags' ELSE '[]' END)") + ")"
 		return where, args
 	}
 	for _, id := range q.TagIDs {

@@ -66,7 +66,7 @@ func (s *Store) Share(ctx context.Context, chatID string, mode jsondoc.Doc) (c *
 		now := s.unix()
 		if c.ShareID != nil && *c.ShareID != "" {
 			var old jsondoc.Doc
-			err := tx.QueryRow(ctx, "SELECT "+tx.Dialect().Pick("json_extract(chat, '$.share_mode')", "chat ->> 'share_mode'")+" FROM shared_chat WHERE id = $1", *c.ShareID).Scan(textDoc{&old})
+			err := tx.QueryRow(ctx, "SELECT "+tx.Dialect().JSONText("chat", "share_mode")+" FROM shared_chat WHERE id = $1", *c.ShareID).Scan(textDoc{&old})
 			if err == nil {
 				renewed = true
 				if mode == nil {
