@@ -36,7 +36,8 @@ func (d Dialect) Pick(sqlite, postgres string) string {
 // JSONText is the text of member path (dotted) of a JSON column, NULL where absent: an expression.
 func (d Dialect) JSONText(column, path string) string {
 	if d == Postgres {
-		return fmt.Sprintf("(%s #>> '{%s}')", column, strings.ReplaceAll(path, ".", ","))
+		// in two steps: the first does not look at the strings beside it, which may hold what Postgres cannot unescape
+		return fmt.Sprintf("((%s #> '{%s}') #>> '{}')", column, strings.ReplaceAll(path, ".", ","))
 	}
 	return fmt.Sprintf("json_extract(%s, '$.%s')", d.JSON(column), path)
 }

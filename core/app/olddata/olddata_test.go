@@ -18,6 +18,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -256,8 +257,7 @@ func TestEverybodyFindsEverything(t *testing.T) {
 	// documents that are no objects: listed, but as good as gone, so that nothing is written over them
 	broken := strings.Fields("textdoc listdoc nulldoc baddoc numberdoc realdoc truedoc fulllistdoc nulls")
 	for _, name := range data {
-		t.Run(name, func(t *testing.T) {
-			s := open(t, name, nil)
+		each(t, name, func(t *testing.T, s *server) {
 			for _, user := range s.ids(`SELECT DISTINCT c.user_id FROM chat c JOIN "user" u ON u.id = c.user_id JOIN auth a ON a.id = u.id`) {
 				found := map[string]bool{}
 				collect := func(path string) {
@@ -295,8 +295,9 @@ func TestEverybodyFindsEverything(t *testing.T) {
 }
 
 // What the server says of rows that later versions write differently.
-func TestShapes(t *testing.T) {
-	s := open(t, "peewee", nil)
+func TestShapes(t *testing.T) { each(t, "peewee", testShapes) }
+
+func testShapes(t *testing.T, s *server) {
 	for _, tt := range []struct {
 		user, path string
 		at         []string
@@ -324,6 +325,7 @@ func TestShapes(t *testing.T) {
 		{"ada", "/api/v1/chats/stats/export/noid", []string{"stats", "history_user_message_count"}, `0`},
 		{"ada", "/api/v1/chats/stats/export/surrogate", []string{"chat", "history", "messages", "a", "content_length"}, `17`},
 		{"bob", "/api/v1/chats/search?text=legacy+hello", []string{"0", "id"}, `"noids"`},
+		{"bob", "/api/v1/chats/search?text=half+a+pair", []string{"0", "id"}, `"halfpair"`},
 		{"bob", "/api/v1/chats/search?text=tag:work_stuff", []string{"0", "id"}, `"both"`},
 		// folders
 		{"bob", "/api/v1/folders/f-orphan", []string{"name"}, `"Orphan"`},
@@ -351,6 +353,9 @@ func TestShapes(t *testing.T) {
 		{"ada", "/api/v1/evaluations/config", []string{"EVALUATION_ARENA_MODELS", "0", "meta", "access_control"}, ``},
 		{"ada", "/api/v1/configs/namespace/gone", []string{"gone.setting"}, `[1,2,{"a":null}]`},
 	} {
+		if s.DB.Dialect() == store.Postgres && slices.Contains([]string{"/api/v1/models/model?id=preset", "/api/v1/models/model?id=bare", "/api/v1/models/list", "/api/v1/prompts/"}, tt.path) {
+			continue // of one time, and in the order of SQLite's rows
+		}
 		answer := s.get(tt.user, tt.path)
 		got := string(answer.Get(tt.at...))
 		if tt.at == nil {
@@ -423,8 +428,7 @@ func TestWrites(t *testing.T) {
 // Nothing that can be read makes the server fail, for anybody.
 func TestReads(t *testing.T) {
 	for _, name := range data {
-		t.Run(name, func(t *testing.T) {
-			s := open(t, name, nil)
+		each(t, name, func(t *testing.T, s *server) {
 			good := s.things()
 			for _, user := range []string{"ada", "bob", "cyd", "dan", "eve", "kim", "lou", "jon", "ivy"} {
 				if len(s.ids(`SELECT id FROM "user" WHERE id = $1`, user)) == 0 {

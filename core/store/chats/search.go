@@ -229,18 +229,25 @@ func (s *Store) readTexts(ctx context.Context, list []candidate, have []*texts, 
 	return rows.Err()
 }
 
-// searchSQL has Postgres look through documents and rows.
+// broken is true of a document with half of a surrogate pair, which old versions kept as an escape: Postgres fails on it
+// when it reads the document's strings, and with it the search for all other chats.
+func broken(column string) string {
+	return `((` + column + `::text LIKE '%\\ud%' OR ` + column + `::text LIKE '%\\uD%') AND ` + column +
+		`::text ~* '(?<!\\)(?:\\\\)*\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f])|(?<!\\ud[89ab][0-9a-f]{2})(?<!\\)(?:\\\\)*\\ud[c-f]')`
+}
+
+// searchSQL has Postgres look through documents and rows. A document with half of a surrogate pair is found by its title.
 func (s *Store) searchSQL(ctx context.Context, q Query) ([]Found, error) {
 	where, args := q.where(s.db.Dialect())
 	matches := func(text string) string {
 		args = append(args, "%"+text+"%")
 		p := fmt.Sprintf("$%d", len(args))
-		return `(chat.title ILIKE ` + p + ` OR EXISTS (SELECT 1 FROM chat_message m WHERE m.chat_id = chat.id AND m.user_id = chat.user_id
-			AND json_typeof(m.content) = 'string' AND LOWER(m.content #>> '{}') LIKE ` + p + `)
+		return `CASE WHEN ` + broken("chat.chat") + ` THEN chat.title ILIKE ` + p + ` ELSE (chat.title ILIKE ` + p + ` OR EXISTS (SELECT 1 FROM chat_message m WHERE m.chat_id = chat.id AND m.user_id = chat.user_id
+			AND json_typeof(m.content) = 'string' AND LOWER(CASE WHEN NOT ` + broken("m.content") + ` THEN m.content #>> '{}' END) LIKE ` + p + `)
 			OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_typeof(chat.chat #> '{history,messages}') = 'object' THEN chat.chat #> '{history,messages}' ELSE '{}' END) h
 			WHERE json_typeof(h.value -> 'content') = 'string' AND LOWER(h.value ->> 'content') LIKE ` + p + `)
 			OR EXISTS (SELECT 1 FROM json_array_elements(CASE WHEN json_typeof(chat.chat -> 'messages') = 'array' THEN chat.chat -> 'messages' ELSE '[]' END) l
-			WHERE json_typeof(l -> 'content') = 'string' AND LOWER(l ->> 'content') LIKE ` + p + `))`
+			WHERE json_typeof(l -> 'content') = 'string' AND LOWER(l ->> 'content') LIKE ` + p + `)) END`
 	}
 	by := ""
 	if q.Phrase != "" {

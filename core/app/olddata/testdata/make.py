@@ -229,6 +229,7 @@ class Maker:
         chat("nanos", {"title": "In nanoseconds", "history": {"messages": {"a": user}, "currentId": "a"}}, created=T * 10**9, updated=T * 10**9)
         chat("negative", {"title": "Before 1970", "history": {"messages": {"a": user}, "currentId": "a"}}, created=-T, updated=-T)
         chat("surrogate", '{"title": "\\ud83d alone", "history": {"messages": {"a": {"id": "a", "parentId": null, "childrenIds": [], "role": "user", "content": "broken \\ud83d here \\u0000 nul"}}, "currentId": "a"}}', title="A lone surrogate")
+        chat("halfpair", '{"title": "Half a pair", "history": {"messages": {"a": {"id": "a", "parentId": null, "childrenIds": [], "role": "user", "content": "half \\udc00 a legacy pair"}}, "currentId": "a"}}', title="Half a pair")
         chat("nan", '{"title": "NaN", "params": {"temperature": NaN, "top_p": Infinity}, "history": {"messages": {}, "currentId": null}}', title="Not a number")
         chat("twice", '{"title": "first", "title": "second", "history": {"messages": {"a": {"id": "a", "role": "user", "content": "one"}, "a": {"id": "a", "role": "user", "content": "two"}}, "currentId": "a"}}', title="Names twice")
         chat("wasarchived", {"title": "Archived long ago", "history": {"messages": {"a": user}, "currentId": "a"}}, archived=1)
