@@ -140,7 +140,7 @@ func ReadGrants(ctx context.Context, q store.Querier, resourceType string, ids .
 	for part := range slices.Chunk(ids, 500) {
 		in, args := store.In([]any{resourceType}, part)
 		rows, err := q.Query(ctx, `SELECT `+grantColumns+` FROM access_grant WHERE resource_type = $1 AND resource_id IN `+in+
-			` ORDER BY created_at, `+q.Dialect().Pick("rowid", "id"), args...)
+			q.Dialect().Pick(" ORDER BY rowid", " ORDER BY created_at, id"), args...)
 		list, err := store.Collect(rows, err, scanGrant)
 		if err != nil {
 			return nil, fmt.Errorf("read grants: %w", err)
@@ -154,8 +154,8 @@ func ReadGrants(ctx context.Context, q store.Querier, resourceType string, ids .
 
 // AllGrants reads the grants of all resources of a type, the oldest first.
 func AllGrants(ctx context.Context, q store.Querier, resourceType string) ([]Grant, error) {
-	rows, err := q.Query(ctx, `SELECT `+grantColumns+` FROM access_grant WHERE resource_type = $1 ORDER BY created_at, `+
-		q.Dialect().Pick("rowid", "ctid"), resourceType)
+	rows, err := q.Query(ctx, `SELECT `+grantColumns+` FROM access_grant WHERE resource_type = $1`+
+		q.Dialect().Pick(" ORDER BY rowid", " ORDER BY created_at, ctid"), resourceType)
 	list, err := store.Collect(rows, err, scanGrant)
 	if err != nil {
 		return nil, fmt.Errorf("read grants: %w", err)

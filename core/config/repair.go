@@ -7,6 +7,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/galleychat/galley/core/jsondoc"
 )
 
 // plan is what a start writes into the table config.
@@ -18,9 +20,9 @@ type plan struct {
 
 func (p plan) empty() bool { return len(p.put)+len(p.seed)+len(p.gone) == 0 }
 
-// plan compares the rows with what the reference's start leaves behind (Config.rename_prefix, repair_config_rows and
-// seed_defaults), in its order: keys of older versions are renamed, objects that were stored member by member are put
-// together, and every setting gets a row.
+// plan compares the rows with what the reference's start leaves behind (Config.rename_prefix, repair_config_rows,
+// seed_defaults and migrate_access_control), in its order: keys of older versions are renamed, objects that were stored
+// member by member are put together, every setting gets a row, and rules of access become grants.
 func (s *Settings) plan(rows map[string]jsontext.Value) plan {
 	rows = maps.Clone(rows)
 	p := plan{put: map[string]jsontext.Value{}, seed: map[string]jsontext.Value{}}
@@ -43,7 +45,40 @@ func (s *Settings) plan(rows map[string]jsontext.Value) plan {
 			p.seed[key] = s.initial.slots[i].raw
 		}
 	}
+	for k, inner := range map[JSON]string{ToolServerConnections: "config", EvaluationArenaModels: "meta"} {
+		if list, changed := grants(jsondoc.Doc(rows[k.Key()]), inner); changed {
+			put(k.Key(), jsontext.Value(list))
+		}
+	}
 	return p
+}
+
+// grants rewrites the access_control of each of a list's objects, in the member inner, as access_grants. An object that
+// had none there was open to all, which an empty list no longer says; the reference leaves it at that.
+func grants(list jsondoc.Doc, inner string) (jsondoc.Doc, bool) {
+	items := list.List()
+	changed := false
+	for i, item := range items {
+		rules := item.Get(inner, "access_control")
+		if rules == nil || item.Get(inner, "access_grants") != nil {
+			continue
+		}
+		changed = true
+		out := []jsondoc.Doc{}
+		for _, permission := range []string{"read", "write"} {
+			for _, kind := range []string{"group", "user"} {
+				for _, id := range rules.Get(permission, kind+"_ids").List() {
+					var b jsondoc.Builder
+					b.Add("principal_type", kind)
+					b.Raw("principal_id", id)
+					b.Add("permission", permission)
+					out = append(out, b.Done())
+				}
+			}
+		}
+		items[i] = item.Set(item.Get(inner).Delete("access_control").Set(jsondoc.Array(out...), "access_grants"), inner)
+	}
+	return jsondoc.Array(items...), changed
 }
 
 func renamePrefix(rows map[string]jsontext.Value, from, to string, put func(string, jsontext.Value), remove func(string)) {

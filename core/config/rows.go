@@ -43,11 +43,10 @@ func readRows(ctx context.Context, q querier) (map[string]jsontext.Value, stamp,
 		if err := rows.Scan(&key, &value, &updated); err != nil {
 			return nil, st, err
 		}
-		raw, err := column(value)
-		if err != nil {
-			return nil, st, fmt.Errorf("row %q: %w", key, err)
+		// a row that is no JSON stays as it is and counts as missing
+		if raw, err := column(value); err == nil {
+			values[key] = raw
 		}
-		values[key] = raw
 		st.count++
 		st.latest = max(st.latest, updated.Int64)
 		st.sum += updated.Int64

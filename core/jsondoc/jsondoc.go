@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"database/sql/driver"
 	"fmt"
+	"math"
 	"strconv"
 	"unsafe"
 
@@ -68,23 +69,39 @@ func (d *Doc) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	return nil
 }
 
-// Scan implements sql.Scanner. A string is taken over without copying (drivers give strings they do not change).
+// Scan implements sql.Scanner. A string is taken over without copying (drivers give strings they do not change). A column
+// may hold what no writer of today puts there: SQLite gives back a number where a document is nothing else, Python has
+// written NaN, which reads as null, and text that is no JSON reads as if there were none.
 func (d *Doc) Scan(src any) error {
 	switch v := src.(type) {
 	case nil:
 		*d = nil
+		return nil
 	case string:
 		*d = unsafe.Slice(unsafe.StringData(v), len(v))
 	case []byte:
 		*d = bytes.Clone(v)
+	case int64:
+		*d = strconv.AppendInt(nil, v, 10)
+	case float64:
+		*d = Of(min(max(v, -math.MaxFloat64), math.MaxFloat64))
+	case bool:
+		*d = strconv.AppendBool(nil, v)
 	default:
 		return fmt.Errorf("jsondoc: cannot read a %T", src)
+	}
+	if len(*d) <= checked || bytes.Contains(*d, []byte("NaN")) || bytes.Contains(*d, []byte("Infinity")) {
+		*d, _ = Check(*d)
 	}
 	if d.IsNull() {
 		*d = nil
 	}
 	return nil
 }
+
+// checked is how long a stored document may be to be looked at for errors whenever it is read. Larger ones are whole
+// chats, which are read by the thousand and have all been checked on their way in.
+const checked = 16 << 10
 
 // Value implements driver.Valuer: the text, or NULL.
 func (d Doc) Value() (driver.Value, error) {

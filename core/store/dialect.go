@@ -36,9 +36,16 @@ func (d Dialect) Pick(sqlite, postgres string) string {
 // JSONText is the text of member path (dotted) of a JSON column, NULL where absent: an expression.
 func (d Dialect) JSONText(column, path string) string {
 	if d == Postgres {
-		return fmt.Sprintf("(%s #>> '{%s}')", column, strings.ReplaceAll(path, ".", ","))
+		// in two steps: the first does not look at the strings beside it, which may hold what Postgres cannot unescape
+		return fmt.Sprintf("((%s #> '{%s}') #>> '{}')", column, strings.ReplaceAll(path, ".", ","))
 	}
-	return fmt.Sprintf("json_extract(%s, '$.%s')", column, path)
+	return fmt.Sprintf("json_extract(%s, '$.%s')", d.JSON(column), path)
+}
+
+// JSON is a JSON column for functions that read it. SQLite lets any text stand in one and fails a whole query at the first
+// that is no JSON; such a one reads as NULL.
+func (d Dialect) JSON(column string) string {
+	return d.Pick("CASE WHEN json_valid("+column+", 2) THEN "+column+" END", column)
 }
 
 // JSONIsNull is true of a JSON column that is SQL NULL or JSON null: SQLAlchemy writes a Python None as the latter.

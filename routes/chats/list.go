@@ -174,7 +174,7 @@ func (m *Module) exportAll(c *web.Call, _ web.None) (web.Done, error) {
 	header(c, "application/x-ndjson", -1)
 	rc := http.NewResponseController(c.W)
 	n := 0
-	err := m.Store.EachOf(c.Context(), c.UserID(), 0, false, func(chat *chats.Chat) error {
+	err := m.Store.EachOf(c.Context(), c.UserID(), -1, false, func(chat *chats.Chat) error {
 		before, after := frame(chat, nil)
 		for _, part := range [][]byte{before, chat.Doc, append(after, '\n')} {
 			if _, err := c.W.Write(part); err != nil {

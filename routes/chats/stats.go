@@ -42,14 +42,17 @@ func contentLength(m jsondoc.Doc, parts bool) (n int, ok bool) {
 	return 0, parts || len(content) == 0
 }
 
-// count goes through a chat's document. parts is how exports count lists of content; they also leave out answers of
-// which a time is missing.
+// count goes through a chat's document. parts is how exports count lists of content; they also leave out messages without
+// an id, and answers of which a time is missing.
 func count(d jsondoc.Doc, parts bool) tally {
 	m := chats.HistoryMap(d)
 	t := tally{models: map[string]int{}, historyModels: map[string]int{}, history: m.Len()}
 	var userSum, replySum, times int
 	var timeSum float64
 	m.Each(func(_ string, msg jsondoc.Doc) bool {
+		if _, known := statsOf(msg); parts && !known {
+			return true
+		}
 		n, ok := contentLength(msg, parts)
 		switch msg.Text("role") {
 		case "user":
@@ -330,6 +333,6 @@ func (m *Module) exportStatsOf(c *web.Call, in chatIDIn) (exportItem, error) {
 	if chat.UserID != c.UserID() && !m.readsAll(c) {
 		return exportItem{}, errProhibited
 	}
-	chat.Doc = chats.Repaired(chat.Doc)
+	chat.Doc = chats.Clean(chats.Repaired(chat.Doc))
 	return export(chat), nil
 }

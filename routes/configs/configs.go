@@ -5,6 +5,8 @@ package configs
 import (
 	"context"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -131,7 +133,12 @@ func (m *Module) form(keys []formKey) jsondoc.Doc {
 	snap := m.Settings.Snapshot()
 	var b jsondoc.Builder
 	for _, k := range keys {
-		b.Raw(k.field, jsondoc.Doc(snap.Raw(k.key)))
+		v := jsondoc.Doc(snap.Raw(k.key))
+		// rows of old versions have switches as texts, which the form's fields read
+		if d, _ := config.Lookup(k.key); d.Type == config.TypeBool && v.Kind() == '"' {
+			v = jsondoc.Of(!slices.Contains([]string{"false", "f", "no", "n", "off", "0"}, strings.ToLower(v.Text())))
+		}
+		b.Raw(k.field, v)
 	}
 	return b.Done()
 }

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/galleychat/galley/core/auth"
@@ -172,7 +174,8 @@ func respondAll(list []*files.File, content bool) []response {
 	return out
 }
 
-// metaForm puts the three members first that every file's meta has; a content type that is no text is null.
+// metaForm puts the three members first that every file's meta has; a content type that is no text is null, and a size
+// that is no number.
 func metaForm(meta jsondoc.Doc) jsondoc.Doc {
 	if meta.Kind() != '{' {
 		return nil
@@ -193,10 +196,23 @@ func metaForm(meta jsondoc.Doc) jsondoc.Doc {
 		kind = nil
 	}
 	b.Raw("content_type", kind)
-	b.Raw("size", o.Pop("size"))
+	b.Raw("size", whole(o.Pop("size")))
 	o.Each(func(name string, v jsondoc.Doc) bool {
 		b.Raw(name, v)
 		return true
 	})
 	return b.Done()
+}
+
+// whole is a number as old files have it, as a text or with a fraction that is none.
+func whole(d jsondoc.Doc) jsondoc.Doc {
+	text, ok := d.AsText()
+	if !ok && d.Kind() == '0' {
+		text = strings.TrimSuffix(d.String(), ".0")
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+	if err != nil {
+		return nil
+	}
+	return jsondoc.Of(n)
 }

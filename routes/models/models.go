@@ -93,7 +93,7 @@ func (m *Module) publish(c *web.Call, name, id string, pairs ...any) {
 	m.Events.Publish(c.Context(), events.Event{Name: name, Actor: c.Principal.User, SubjectType: "model", SubjectID: id, Data: events.Pairs(pairs)})
 }
 
-// row reads a model in the reference's form; nil where there is none.
+// row reads a model in the reference's form; nil where there is none, or no such form of what is stored.
 func (m *Module) row(ctx context.Context, id string) (*models.Row, error) {
 	r, err := m.rows.Get(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {
@@ -102,7 +102,10 @@ func (m *Module) row(ctx context.Context, id string) (*models.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &r, models.Shape(&r, m.Env.Images)
+	if models.Shape(&r, m.Env.Images) != nil {
+		return nil, nil
+	}
+	return &r, nil
 }
 
 // shaped leaves out rows that have no form.

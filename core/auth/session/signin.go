@@ -129,6 +129,9 @@ func (s *Sessions) Begin(ctx context.Context, w http.ResponseWriter, u *users.Us
 	return out, nil
 }
 
+// usualExpiry is the initial value of auth.jwt_expiry.
+const usualExpiry = 28 * 24 * time.Hour
+
 // Issue signs a token for an account with the session stamp of its credentials. Where the claims say nothing of it, it
 // expires as the setting auth.jwt_expiry says.
 func (s *Sessions) Issue(userID, stamp string, claims auth.Claims) (string, auth.Claims, error) {
@@ -136,7 +139,7 @@ func (s *Sessions) Issue(userID, stamp string, claims auth.Claims) (string, auth
 	if claims.Expires == 0 {
 		d, err := auth.ParseExpiry(config.AuthJWTExpiry.Get(s.o.Settings.Snapshot()))
 		if err != nil {
-			return "", auth.Claims{}, fmt.Errorf("auth.jwt_expiry: %w", err)
+			d = usualExpiry // or nobody could sign in to put the setting right
 		}
 		if d != 0 {
 			claims.Expires = s.now().Add(d).Unix()

@@ -88,6 +88,20 @@ func scanRow(r store.Row) (*Chat, error) {
 
 func scanChat(r *sql.Rows) (*Chat, error) { return scanRow(r) }
 
+// scanOne is scanRow for a chat that was asked for. One whose document is no object is as good as none, as in the
+// reference: shown empty, it would be overwritten by whoever writes into it.
+func scanOne(r store.Row) (*Chat, error) {
+	var c Chat
+	if err := r.Scan(c.targets()...); err != nil {
+		return nil, err
+	}
+	if c.Doc.Kind() != '{' {
+		return nil, store.ErrNotFound
+	}
+	c.settle()
+	return &c, nil
+}
+
 // Get reads a chat as stored, without the repair of [Repaired]; store.ErrNotFound if there is none.
 func (s *Store) Get(ctx context.Context, id string) (*Chat, error) { return get(ctx, s.db, id) }
 
@@ -100,12 +114,12 @@ func (s *Store) GetTx(ctx context.Context, tx *store.Tx, id string) (*Chat, erro
 func (s *Store) InTx(ctx context.Context, f func(tx *store.Tx) error) error { return s.db.Tx(ctx, f) }
 
 func get(ctx context.Context, q store.Querier, id string) (*Chat, error) {
-	return scanRow(q.QueryRow(ctx, "SELECT "+columns+" FROM chat WHERE id = $1", id))
+	return scanOne(q.QueryRow(ctx, "SELECT "+columns+" FROM chat WHERE id = $1", id))
 }
 
 // GetOwned is Get for the chat's owner; store.ErrNotFound for anybody else.
 func (s *Store) GetOwned(ctx context.Context, id, userID string) (*Chat, error) {
-	return scanRow(s.db.QueryRow(ctx, "SELECT "+columns+" FROM chat WHERE id = $1 AND user_id = $2", id, userID))
+	return scanOne(s.db.QueryRow(ctx, "SELECT "+columns+" FROM chat WHERE id = $1 AND user_id = $2", id, userID))
 }
 
 // Head reads a chat without its document, which is nil; store.ErrNotFound if there is none.

@@ -84,7 +84,7 @@ func (d *document) appendHistory(out []byte) []byte {
 		}
 		first = false
 		out = append(jsondoc.AppendString(out, name), ':')
-		if name == "messages" {
+		if name == "messages" && (isObject(v) || len(d.msgs.list) > 0) {
 			out = d.msgs.appendTo(out)
 		} else {
 			out = append(out, v...)
@@ -107,10 +107,15 @@ func (d *document) ensureHistory() {
 
 // repair is messages.repair on the document.
 func (d *document) repair() bool {
-	if d.history == nil || d.history.Get("messages").Kind() != '{' {
+	if d.history == nil {
+		return false
+	}
+	kind := d.history.Get("messages").Kind()
+	if kind != '{' && len(d.msgs.list) == 0 {
 		return false
 	}
 	current, changed := d.msgs.repair(d.history.Get("currentId"))
+	changed = changed || kind != '{'
 	if changed && len(current) > 0 {
 		d.history.Set("currentId", current)
 	}

@@ -66,7 +66,7 @@ func (m *message) attribute(id, user jsondoc.Doc) (changed bool) {
 func (s *Store) edit(ctx context.Context, id string, f func(tx *store.Tx, c *Chat, d *document) (bool, error)) (*Chat, error) {
 	var c *Chat
 	err := s.db.Tx(ctx, func(tx *store.Tx) (err error) {
-		c, err = scanRow(tx.QueryRow(ctx, "SELECT "+columns+" FROM chat WHERE id = $1"+tx.Dialect().ForUpdate(), id))
+		c, err = scanOne(tx.QueryRow(ctx, "SELECT "+columns+" FROM chat WHERE id = $1"+tx.Dialect().ForUpdate(), id))
 		if err != nil {
 			return err
 		}
@@ -76,7 +76,7 @@ func (s *Store) edit(ctx context.Context, id string, f func(tx *store.Tx, c *Cha
 		if err != nil || !write {
 			return err
 		}
-		c.Doc = d.doc()
+		c.Doc = Clean(d.doc())
 		if bytes.Equal(c.Doc, before.Doc) && c.Title == before.Title && c.UpdatedAt == before.UpdatedAt && same(c.CurrentMessageID, before.CurrentMessageID) {
 			return nil
 		}

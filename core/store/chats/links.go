@@ -21,7 +21,7 @@ func (s *Store) UnlinkFile(ctx context.Context, chatID, fileID string) error {
 // OfNote are the internal chats in which a user talks about a note, the last changed first.
 func (s *Store) OfNote(ctx context.Context, noteID, userID string) ([]*Chat, error) {
 	d := s.db.Dialect()
-	rows, err := s.db.Query(ctx, "SELECT "+columns+" FROM chat WHERE user_id = $1 AND "+d.Pick("json_extract(meta, '$.internal') = 1", "meta ->> 'internal' = 'true'")+
+	rows, err := s.db.Query(ctx, "SELECT "+columns+" FROM chat WHERE user_id = $1 AND "+d.JSONText("meta", "internal")+d.Pick(" = 1", " = 'true'")+
 		" AND "+d.JSONText("meta", "type")+" = 'note' AND "+d.JSONText("meta", "note_id")+" = $2 ORDER BY updated_at DESC, created_at DESC", userID, noteID)
 	return store.Collect(rows, err, scanChat)
 }

@@ -37,7 +37,7 @@ func scanHead(r *sql.Rows) (h Head, err error) {
 func (s *Store) listed() string { return listed(s.db.Dialect(), "chat.meta") }
 
 func listed(d store.Dialect, column string) string {
-	return d.Pick("("+column+" = '{}' OR json_extract("+column+", '$.internal') IS NOT 1)",
+	return d.Pick("("+column+" = '{}' OR "+d.JSONText(column, "internal")+" IS NOT 1)",
 		"COALESCE("+column+" ->> 'internal', '') NOT IN ('true', '1')")
 }
 
@@ -213,7 +213,7 @@ func (s *Store) WithTag(ctx context.Context, userID, tagID string, p Page) ([]He
 
 // hasTag is true of chats whose meta.tags has an id.
 func hasTag(d store.Dialect, placeholder string) string {
-	return d.Pick("EXISTS (SELECT 1 FROM json_each(chat.meta, '$.tags') t WHERE t.value = "+placeholder+")",
+	return d.Pick("EXISTS (SELECT 1 FROM json_each("+d.JSON("chat.meta")+", '$.tags') t WHERE t.value = "+placeholder+")",
 		"EXISTS (SELECT 1 FROM json_array_elements_text(CASE WHEN json_typeof(chat.meta -> 'tags') = 'array' THEN chat.meta -> 'tags' ELSE '[]' END) t WHERE t = "+placeholder+")")
 }
 
@@ -225,7 +225,7 @@ func (s *Store) TagCounts(ctx context.Context, q store.Querier, userID string, t
 	}
 	list, args := store.In([]any{userID}, padded(tagIDs))
 	rows, err := q.Query(ctx, "SELECT tag, COUNT(*) FROM (SELECT DISTINCT chat.id, "+
-		q.Dialect().Pick("t.value AS tag FROM chat, json_each(chat.meta, '$.tags') t",
+		q.Dialect().Pick("t.value AS tag FROM chat, json_each("+q.Dialect().JSON("chat.meta")+", '$.tags') t",
 			"t.tag FROM chat, json_array_elements_text(CASE WHEN json_typeof(chat.meta -> 'tags') = 'array' THEN chat.meta -> 'tags' ELSE '[]' END) AS t(tag)")+
 		" WHERE chat.user_id = $1 AND "+s.listed()+") x WHERE tag IN "+list+" GROUP BY tag", args...)
 	if err != nil {
@@ -341,13 +341,14 @@ func (s *Store) whole(ctx context.Context, where, order string, p Page, args ...
 
 // CountWhole is the number of chats that Whole lists without a page.
 func (s *Store) CountWhole(ctx context.Context, userID string, since int64) (n int, err error) {
-	err = s.db.QueryRow(ctx, "SELECT COUNT(*) FROM chat WHERE user_id = $1 AND updated_at > $2 AND "+s.listed(), userID, since).Scan(&n)
+	where, _, args := ofUser(userID, since, false)
+	err = s.db.QueryRow(ctx, "SELECT COUNT(*) FROM chat WHERE "+where+" AND "+s.listed(), args...).Scan(&n)
 	return n, err
 }
 
 // ArchivedTags are the tag ids of a user's archived chats.
 func (s *Store) ArchivedTags(ctx context.Context, userID string) ([]string, error) {
-	return store.Strings(s.db.Query(ctx, "SELECT DISTINCT "+s.db.Dialect().Pick("t.value FROM chat, json_each(chat.meta, '$.tags') t",
+	return store.Strings(s.db.Query(ctx, "SELECT DISTINCT "+s.db.Dialect().Pick("t.value FROM chat, json_each("+s.db.Dialect().JSON("chat.meta")+", '$.tags') t",
 		"t.tag FROM chat, json_array_elements_text(CASE WHEN json_typeof(chat.meta -> 'tags') = 'array' THEN chat.meta -> 'tags' ELSE '[]' END) AS t(tag)")+
 		" WHERE chat.user_id = $1 AND chat.archived = TRUE AND "+s.listed(), userID))
 }

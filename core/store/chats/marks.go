@@ -180,7 +180,7 @@ func deleteWhere(ctx context.Context, q store.Querier, where string, args ...any
 // Children are the internal chats that were started from a chat.
 func (s *Store) Children(ctx context.Context, id, userID string) ([]string, error) {
 	d := s.db.Dialect()
-	return store.Strings(s.db.Query(ctx, "SELECT id FROM chat WHERE user_id = $1 AND "+d.Pick("json_extract(meta, '$.internal') = 1", "meta ->> 'internal' = 'true'")+
+	return store.Strings(s.db.Query(ctx, "SELECT id FROM chat WHERE user_id = $1 AND "+d.JSONText("meta", "internal")+d.Pick(" = 1", " = 'true'")+
 		" AND "+d.JSONText("meta", "parent_chat_id")+" = $2", userID, id))
 }
 

@@ -2,6 +2,7 @@ package chats
 
 import (
 	"bytes"
+	"strconv"
 
 	"github.com/galleychat/galley/core/jsondoc"
 )
@@ -108,12 +109,22 @@ type messages struct {
 	at   map[string]int
 }
 
-// messagesAt reads the messages of the object that starts at i and gives the index after it.
+// messagesAt reads the messages of the object that starts at i and gives the index after it. A list in its place is read
+// too, by the ids that its items have: so nothing is lost when the object is written.
 func messagesAt(b []byte, i int) (*messages, int) {
 	ms := &messages{}
 	if i >= len(b) || b[i] != '{' {
 		ms.at = map[string]int{}
-		return ms, endValue(b, i)
+		end := endValue(b, i)
+		items(b[i:end:end], func(v jsondoc.Doc) bool {
+			id, _ := text(member(v, "id"))
+			for n := len(ms.list); id == "" || ms.get(id) != nil; n++ {
+				id = strconv.Itoa(n)
+			}
+			ms.add(id, v)
+			return true
+		})
+		return ms, end
 	}
 	ms.list = make([]message, 0, 8+(len(b)-i)/4096)
 	ms.at = make(map[string]int, cap(ms.list))

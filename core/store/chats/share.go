@@ -60,13 +60,13 @@ func (s *Store) SharedMode(ctx context.Context, chatID string) (continues bool, 
 // share_mode; an empty one keeps that of an existing copy.
 func (s *Store) Share(ctx context.Context, chatID string, mode jsondoc.Doc) (c *Chat, renewed bool, err error) {
 	err = s.db.Tx(ctx, func(tx *store.Tx) error {
-		if c, err = scanRow(tx.QueryRow(ctx, "SELECT "+columns+" FROM chat WHERE id = $1"+tx.Dialect().ForUpdate(), chatID)); err != nil {
+		if c, err = scanOne(tx.QueryRow(ctx, "SELECT "+columns+" FROM chat WHERE id = $1"+tx.Dialect().ForUpdate(), chatID)); err != nil {
 			return err
 		}
 		now := s.unix()
 		if c.ShareID != nil && *c.ShareID != "" {
 			var old jsondoc.Doc
-			err := tx.QueryRow(ctx, "SELECT "+tx.Dialect().Pick("json_extract(chat, '$.share_mode')", "chat ->> 'share_mode'")+" FROM shared_chat WHERE id = $1", *c.ShareID).Scan(textDoc{&old})
+			err := tx.QueryRow(ctx, "SELECT "+tx.Dialect().JSONText("chat", "share_mode")+" FROM shared_chat WHERE id = $1", *c.ShareID).Scan(textDoc{&old})
 			if err == nil {
 				renewed = true
 				if mode == nil {

@@ -88,23 +88,10 @@ func HistoryMap(d jsondoc.Doc) *Map {
 // stored is a row of chat_message read back.
 type stored struct {
 	id, userID, role, parent, model, summary      sql.NullString
-	content, output, files, sources, embeds, meta column
-	statusHistory, err, usage                     column
+	content, output, files, sources, embeds, meta jsondoc.Doc
+	statusHistory, err, usage                     jsondoc.Doc
 	done                                          sql.NullBool
 	created                                       sql.NullInt64
-}
-
-// column reads a JSON column. SQLite keeps a document that is a bare number as a number.
-type column struct{ jsondoc.Doc }
-
-// Scan implements sql.Scanner.
-func (c *column) Scan(src any) error {
-	switch v := src.(type) {
-	case int64, float64, bool:
-		c.Doc = jsondoc.Of(v)
-		return nil
-	}
-	return c.Doc.Scan(src)
 }
 
 const storedColumns = "id, user_id, role, parent_id, content, output, model_id, files, sources, embeds, meta, done, status_history, error, usage, context_summary, created_at"
@@ -129,9 +116,9 @@ func (m *stored) fields() jsondoc.Doc {
 			b.Raw(name, jsondoc.Text(v.String))
 		}
 	}
-	doc := func(name string, v column) {
+	doc := func(name string, v jsondoc.Doc) {
 		if !v.IsNull() {
-			b.Raw(name, v.Doc)
+			b.Raw(name, v)
 		}
 	}
 	txt("user_id", m.userID)
@@ -164,7 +151,7 @@ func (m *stored) message(children []string) jsondoc.Doc {
 		d = d.Set(jsondoc.Doc(`""`), "content")
 	}
 	if !m.usage.IsNull() {
-		d = d.Set(jsondoc.Object("usage", m.usage.Doc), "info")
+		d = d.Set(jsondoc.Object("usage", m.usage), "info")
 	}
 	ids := make([]jsondoc.Doc, len(children))
 	for i, c := range children {
@@ -286,10 +273,10 @@ func (s *Store) MessageList(ctx context.Context, chatID, messageID, name string)
 	default:
 		return nil, fmt.Errorf("chats: no list %q", name)
 	}
-	var c column
+	var c jsondoc.Doc
 	err := s.db.QueryRow(ctx, "SELECT "+name+" FROM chat_message WHERE id = $1", chatID+"-"+messageID).Scan(&c)
 	if err == nil || !errors.Is(err, store.ErrNotFound) {
-		return c.Doc, err
+		return c, err
 	}
 	chat, err := s.Get(ctx, chatID)
 	if err != nil {

@@ -18,7 +18,7 @@ func attributes(d store.Dialect, provider string) scim.Table {
 		"id":          scim.One(scim.Column{SQL: "g.id", Kind: scim.Exact}),
 		"displayname": scim.One(scim.Column{SQL: "g.name", Kind: scim.Text}),
 		"externalid": scim.One(scim.Column{
-			SQL: d.Pick("json_extract(g.data, ?)", "g.data #>> CAST(? AS TEXT[])"),
+			SQL: d.Pick("json_extract("+d.JSON("g.data")+", ?)", "g.data #>> CAST(? AS TEXT[])"),
 			Args: []any{d.Pick("$.scim."+string(jsondoc.Text(provider))+".external_id",
 				"{scim,"+string(jsondoc.Text(provider))+",external_id}")},
 			Kind: scim.Exact,

@@ -239,7 +239,7 @@ func jsonVariants(s string) []string {
 }
 
 func (f *Filter) order(q store.Querier) string {
-	column := ""
+	column, tie := "", q.Dialect().Pick(", m.rowid", ", m.id")
 	switch f.OrderBy {
 	case "name":
 		column = q.Dialect().ByCodePoint("m.name")
@@ -247,14 +247,14 @@ func (f *Filter) order(q store.Querier) string {
 		column = "m." + f.OrderBy
 	default:
 		if f.Query == "" && f.View == "" && f.Tag == "" && !f.Limited && f.OrderBy == "" {
-			return " ORDER BY m.created_at DESC, m.id"
+			return " ORDER BY m.created_at DESC" + tie
 		}
 		return " ORDER BY " + q.Dialect().Pick("m.rowid", "m.created_at, m.id")
 	}
 	if f.Asc {
-		return " ORDER BY " + column + ", m.id"
+		return " ORDER BY " + column + tie
 	}
-	return " ORDER BY " + column + " DESC, m.id"
+	return " ORDER BY " + column + " DESC" + tie
 }
 
 // Tags are the names of the tags of workspace models, or of providers' models with bases set, sorted; with limited, of

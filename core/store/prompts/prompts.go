@@ -220,7 +220,7 @@ func tagTerm(d store.Dialect, tag string, add func(any) string) string {
 	if d == store.Postgres {
 		return "EXISTS (SELECT 1 FROM json_array_elements_text(CASE json_typeof(p.tags) WHEN 'array' THEN p.tags ELSE '[]' END) t WHERE lower(t) = lower(" + add(tag) + "))"
 	}
-	return "EXISTS (SELECT 1 FROM json_each(p.tags) t WHERE " + d.ILike("t.value", add(likeEscaper.Replace(tag))) + ")"
+	return "EXISTS (SELECT 1 FROM json_each(" + d.JSON("p.tags") + ") t WHERE " + d.ILike("t.value", add(likeEscaper.Replace(tag))) + ")"
 }
 
 var likeEscaper = strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`)

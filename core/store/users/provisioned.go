@@ -67,7 +67,7 @@ func attributes(d store.Dialect, provider string) scim.Table {
 
 // identity is the text in a JSON column of identities, at the path that its argument says.
 func identity(d store.Dialect, column string) string {
-	return d.Pick("CAST(json_extract("+column+", ?) AS TEXT)", "("+column+" #>> CAST(? AS TEXT[]))")
+	return d.Pick("CAST(json_extract("+d.JSON(column)+", ?) AS TEXT)", "("+column+" #>> CAST(? AS TEXT[]))")
 }
 
 // identityPath is where a column of identities has what a provider says of an account.
@@ -118,6 +118,6 @@ func (s *Store) ByExternalID(ctx context.Context, provider, id string) (*User, e
 }
 
 func (s *Store) byIdentity(ctx context.Context, column string, path any, id string) (*User, error) {
-	text := s.db.Dialect().Pick("CAST(json_extract("+column+", $1) AS TEXT)", "("+column+" #>> CAST($1 AS TEXT[]))")
+	text := s.db.Dialect().Pick("CAST(json_extract("+s.db.Dialect().JSON(column)+", $1) AS TEXT)", "("+column+" #>> CAST($1 AS TEXT[]))")
 	return scan(s.db.QueryRow(ctx, `SELECT `+columns+` FROM "user" WHERE `+text+` = $2 LIMIT 1`, path, id))
 }

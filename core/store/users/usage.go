@@ -68,7 +68,11 @@ const (
 
 // tokens is the number of tokens of a kind that the usage of a message names, in either spelling: an expression.
 func tokens(d store.Dialect, name, openAI string) string {
-	get := func(key string) string { return "CAST(" + d.JSONText("m.usage", key) + " AS BIGINT)" }
+	get := func(key string) string {
+		text := d.JSONText("m.usage", key)
+		// Postgres fails on what is no number
+		return d.Pick("CAST("+text+" AS BIGINT)", "CASE WHEN "+text+` ~ '^-?[0-9]{1,15}(\.[0-9]+)?$' THEN CAST(CAST(`+text+" AS NUMERIC) AS BIGINT) END")
+	}
 	return "COALESCE(" + get(name) + ", " + get(openAI) + ")"
 }
 
