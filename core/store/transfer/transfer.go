@@ -38,7 +38,7 @@ type Options struct {
 	Force       bool           // write over what a target without accounts holds, or go on with an unfinished copy of another source
 	SkipUnknown bool           // leave out tables and columns that the target cannot have
 	SkipRefused bool           // leave out rows that the target does not take
-	BatchBytes  int            // about how many bytes go into one transaction; 0 means 4 MiB
+	BatchBytes  int            // about how many bytes go into one transaction; 0 means 2 MiB
 
 	bulkRows int64 // how many rows a table must get for its indexes to be made afterwards; 0 means 20,000
 }
@@ -104,7 +104,7 @@ const maxRefused = 10_000
 // is written before all that is checked. The report is given with an error too, as far as it goes.
 func Copy(ctx context.Context, from, to *store.DB, o Options) (*Report, error) {
 	if o.BatchBytes <= 0 {
-		o.BatchBytes = 4 << 20
+		o.BatchBytes = 2 << 20
 	}
 	if o.bulkRows == 0 {
 		o.bulkRows = 20_000
