@@ -112,6 +112,9 @@ func Copy(ctx context.Context, from, to *store.DB, o Options) (*Report, error) {
 	started := time.Now()
 	r := &run{o: o, from: from, to: to, report: &Report{From: from.URL(), To: to.URL()}}
 	err := r.do(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err() // and not what a driver makes of it
+	}
 	r.report.Duration = time.Since(started)
 	return r.report, err
 }
