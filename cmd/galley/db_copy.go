@@ -77,6 +77,9 @@ func runDBCopy(ctx context.Context, p *program, in *input) error {
 	// Rows come and go, and what is held at a time is little: the memory of the process is kept near that.
 	debug.SetGCPercent(25)
 	report, err := transfer.Copy(ctx, from, to, o)
+	if errors.Is(err, context.Canceled) {
+		return errors.New("stopped; the same command once more goes on where it ended")
+	}
 	if in.on("json") {
 		text, jsonErr := json.MarshalIndent(report, "", "  ")
 		if jsonErr != nil {
@@ -86,10 +89,7 @@ func runDBCopy(ctx context.Context, p *program, in *input) error {
 	} else {
 		writeCopyReport(p.out, report, err == nil)
 	}
-	switch {
-	case errors.Is(err, context.Canceled):
-		return errors.New("stopped; the same command once more goes on where it ended")
-	case errors.Is(err, transfer.ErrRefused):
+	if errors.Is(err, transfer.ErrRefused) {
 		return fmt.Errorf("%w; put them right in the source and give the same command once more, or add --skip-refused to do without them", err)
 	}
 	return err

@@ -26,9 +26,6 @@ func (r *run) load(ctx context.Context) error {
 	}
 	for i, p := range r.plans {
 		if err := r.table(ctx, p, &r.report.Tables[i]); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
 			return fmt.Errorf("copy %s: %w", p.name, err)
 		}
 	}
@@ -458,9 +455,6 @@ func (r *run) verify(ctx context.Context) error {
 			r.tell(r.progress)
 		})
 		if err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
 			return fmt.Errorf("verify %s: %w", p.name, err)
 		}
 		t.TargetRows, t.TargetSum = rows, sum.String()

@@ -126,8 +126,11 @@ func (s *side) after(ctx context.Context, p *plan, key []any, limit int) (*strea
 	return s.run(ctx, p, query+fmt.Sprintf(" ORDER BY %s LIMIT %d", s.order(p), limit), key...)
 }
 
-// sampleRows is from how many rows the size of a table is guessed.
-const sampleRows = 50
+// sampleRows is from how many rows the size of a table is guessed, or from how many bytes of them.
+const (
+	sampleRows  = 50
+	sampleBytes = 1 << 20
+)
 
 // size guesses how many bytes the values of a table have.
 func (s *side) size(ctx context.Context, p *plan) (int64, error) {
@@ -143,7 +146,7 @@ func (s *side) size(ctx context.Context, p *plan) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if !more {
+		if !more || bytes > sampleBytes {
 			return bytes * p.rows / max(read, 1), nil
 		}
 		_, size := hash.row(p.columns, rows.values)

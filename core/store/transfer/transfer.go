@@ -39,7 +39,7 @@ type Options struct {
 	SkipUnknown bool           // leave out tables and columns that the target cannot have
 	SkipRefused bool           // leave out rows that the target does not take
 	Began       func() error   // called when the source's snapshot is taken; an error ends the copy; nil for none
-	BatchBytes  int            // about how many bytes go into one transaction; 0 means 4 MiB
+	BatchBytes  int            // about how many bytes go into one transaction; 0 means 2 MiB
 
 	bulkRows int64 // how many rows a table must get for its indexes to be made afterwards; 0 means 20,000
 }
@@ -105,7 +105,7 @@ const maxRefused = 10_000
 // is written before all that is checked. The report is given with an error too, as far as it goes.
 func Copy(ctx context.Context, from, to *store.DB, o Options) (*Report, error) {
 	if o.BatchBytes <= 0 {
-		o.BatchBytes = 4 << 20
+		o.BatchBytes = 2 << 20
 	}
 	if o.bulkRows == 0 {
 		o.bulkRows = 20_000
@@ -113,6 +113,9 @@ func Copy(ctx context.Context, from, to *store.DB, o Options) (*Report, error) {
 	started := time.Now()
 	r := &run{o: o, from: from, to: to, report: &Report{From: from.URL(), To: to.URL()}}
 	err := r.do(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err() // and not what a driver makes of it
+	}
 	r.report.Duration = time.Since(started)
 	return r.report, err
 }
