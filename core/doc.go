@@ -19,6 +19,7 @@
 //	core/toolserver       tools of other servers, for models: by OpenAPI documents and by the Model Context Protocol
 //	core/store            the database: pools, dialects, transactions, schema; store/<aggregate> has the SQL of each. Galley's
 //	                      own tables (galley_*, of plugins) stand beside the reference's
+//	core/store/transfer   copies a whole database into another, between SQLite and Postgres
 //	core/backup           database and data folder in one file, made while serving, and put back
 //	core/pytools, pyhost, python
 //	                      tools that are Python source edited in the web interface: who may use them, the process in which

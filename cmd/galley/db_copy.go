@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -73,6 +74,8 @@ func runDBCopy(ctx context.Context, p *program, in *input) error {
 	if !in.on("quiet") {
 		o.Progress = newCopyProgress(p.errs, time.Now).show
 	}
+	// Rows come and go, and what is held at a time is little: the memory of the process is kept near that.
+	debug.SetGCPercent(25)
 	report, err := transfer.Copy(ctx, from, to, o)
 	if in.on("json") {
 		text, jsonErr := json.MarshalIndent(report, "", "  ")
@@ -211,8 +214,8 @@ func (c *copyProgress) show(p transfer.Progress) {
 		if p.Bytes > 0 && took > 0 {
 			text += fmt.Sprintf(", %.1f MB/s", float64(p.Bytes)/1e6/took.Seconds())
 		}
-		if p.AllDone > 0 && p.AllDone < p.AllTotal {
-			left := time.Duration(float64(took) * float64(p.AllTotal-p.AllDone) / float64(p.AllDone))
+		if p.Bytes > 0 && p.Bytes < p.AllBytes {
+			left := time.Duration(float64(took) * float64(p.AllBytes-p.Bytes) / float64(p.Bytes))
 			text += fmt.Sprintf(", about %s left", max(left.Round(time.Second), time.Second))
 		}
 		c.line(text, false)

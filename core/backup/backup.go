@@ -41,7 +41,6 @@ type Progress struct {
 	Stage string
 	Done  int64 // bytes
 	Total int64 // 0 where it is not known
-	Rows  bool  // both count rows
 }
 
 // Report is what a backup has become.

@@ -136,6 +136,7 @@ type plan struct {
 	key     []int  // primary key, as indexes of columns; nil where rows cannot be told apart by it
 	same    bool   // both databases speak the same SQL, and values need no translation
 	rows    int64  // of the source
+	bytes   int64  // about how many, of the source
 }
 
 // Those of Galley's tables that say something of the database itself, and not of what lies in it.

@@ -22,7 +22,7 @@ type batch struct {
 func (r *run) load(ctx context.Context) error {
 	r.progress = Progress{}
 	for _, p := range r.plans {
-		r.progress.AllTotal += p.rows
+		r.progress.AllBytes += p.bytes
 	}
 	for i, p := range r.plans {
 		if err := r.table(ctx, p, &r.report.Tables[i]); err != nil {
@@ -41,8 +41,8 @@ func (r *run) table(ctx context.Context, p *plan, t *TableReport) error {
 	if err != nil {
 		return err
 	}
-	before := r.progress.AllDone
-	r.progress.Phase, r.progress.Table, r.progress.Total = "copy", p.name, p.rows
+	before := r.progress.Bytes
+	r.progress.Phase, r.progress.Table, r.progress.Done, r.progress.Total = "copy", p.name, 0, p.rows
 	if has && p.key == nil {
 		if err := r.dst.empty(ctx, p); err != nil {
 			return err
@@ -56,7 +56,9 @@ func (r *run) table(ctx context.Context, p *plan, t *TableReport) error {
 		err = r.bulk(ctx, p, t)
 	}
 	t.Sum = t.sum.String()
-	r.progress.AllDone = before + p.rows
+	r.progress.Bytes = before + t.Bytes
+	r.progress.AllBytes += t.Bytes - p.bytes // now that it is known
+	p.bytes = t.Bytes
 	r.progress.Done, r.progress.TableEnded = p.rows, err == nil
 	r.tell(r.progress)
 	r.progress.TableEnded = false
@@ -145,17 +147,13 @@ func (r *run) bulk(ctx context.Context, p *plan, t *TableReport) error {
 			}
 		}
 	})
-	all, bytes := r.progress.AllDone, r.progress.Bytes
 	g.Go(func() error {
-		done := int64(0)
 		for b := range batches {
 			if err := r.put(ctx, p, &written, b); err != nil {
 				return err
 			}
-			done += int64(len(b.rows))
-			r.progress.Done, r.progress.AllDone = done, all+done
-			bytes += int64(b.size)
-			r.progress.Bytes = bytes
+			r.progress.Done += int64(len(b.rows))
+			r.progress.Bytes += int64(b.size - len(b.rows)*rowOverhead)
 			r.tell(r.progress)
 		}
 		return nil
@@ -256,7 +254,6 @@ func (r *run) mergeOnce(ctx context.Context, p *plan, t *TableReport) error {
 		r.tell(r.progress)
 		return err
 	}
-	all, bytes := r.progress.AllDone, r.progress.Bytes
 	odd := false // rows whose keys the target cannot hold as they are
 	err := r.compare(ctx, p, t, func(s *rowReader, key []any) error {
 		if s == nil || key != nil {
@@ -269,7 +266,6 @@ func (r *run) mergeOnce(ctx context.Context, p *plan, t *TableReport) error {
 				b.add(s)
 			}
 		}
-		r.progress.Done, r.progress.AllDone, r.progress.Bytes = t.Rows, all+t.Rows, bytes+t.Bytes
 		if b.size >= r.o.BatchBytes || len(gone) >= 1000 {
 			return flush()
 		}
@@ -328,10 +324,15 @@ func (r *run) compare(ctx context.Context, p *plan, t *TableReport, visit func(s
 	if err != nil {
 		return err
 	}
-	for rows := 0; ; rows++ {
+	before := r.progress.Bytes
+	for {
 		more, err := s.next()
 		if err != nil {
 			return err
+		}
+		r.progress.Done, r.progress.Bytes = t.Rows, before+t.Bytes
+		if t.Rows%1000 == 0 {
+			r.tell(r.progress)
 		}
 		if more && s.other {
 			if err := visit(s, nil); err != nil {
@@ -370,9 +371,6 @@ func (r *run) compare(ctx context.Context, p *plan, t *TableReport, visit func(s
 			if err := visit(s, nil); err != nil {
 				return err
 			}
-		}
-		if rows%1000 == 999 {
-			r.tell(r.progress)
 		}
 	}
 }
@@ -448,14 +446,13 @@ func (r *run) keys(ctx context.Context, p *plan) (func() ([]any, Sum, error), fu
 func (r *run) verify(ctx context.Context) error {
 	r.progress = Progress{Phase: "verify"}
 	for _, p := range r.plans {
-		r.progress.AllTotal += p.rows
+		r.progress.AllBytes += p.bytes
 	}
 	var bad []string
 	for i, p := range r.plans {
 		t := &r.report.Tables[i]
 		r.progress.Table, r.progress.Done, r.progress.Total = p.name, 0, p.rows
 		rows, sum, err := r.dst.sum(ctx, p, func(rows, size int64) {
-			r.progress.AllDone += rows - r.progress.Done
 			r.progress.Done = rows
 			r.progress.Bytes += size
 			r.tell(r.progress)

@@ -126,6 +126,35 @@ func (s *side) after(ctx context.Context, p *plan, key []any, limit int) (*strea
 	return s.run(ctx, p, query+fmt.Sprintf(" ORDER BY %s LIMIT %d", s.order(p), limit), key...)
 }
 
+// sampleRows is from how many rows the size of a table is guessed, or from how many bytes of them.
+const (
+	sampleRows  = 50
+	sampleBytes = 1 << 20
+)
+
+// size guesses how many bytes the values of a table have.
+func (s *side) size(ctx context.Context, p *plan) (int64, error) {
+	rows, err := s.run(ctx, p, fmt.Sprintf("SELECT %s FROM %s LIMIT %d", s.columns(p), quote(p.name), sampleRows))
+	if err != nil {
+		return 0, err
+	}
+	defer rows.close()
+	hash := newHasher(p.columns)
+	var read, bytes int64
+	for {
+		more, err := rows.next()
+		if err != nil {
+			return 0, err
+		}
+		if !more || bytes > sampleBytes {
+			return bytes * p.rows / max(read, 1), nil
+		}
+		_, size := hash.row(p.columns, rows.values)
+		read++
+		bytes += int64(size)
+	}
+}
+
 // stream is the rows of a query, one at a time.
 type stream struct {
 	rows   *sql.Rows

@@ -258,8 +258,14 @@ func (r *run) begin(ctx context.Context) error {
 		}
 	}
 	r.plans, r.report.Skipped = plans, missing
+	if err := r.noteRest(ctx); err != nil {
+		return err
+	}
 	for _, p := range plans {
 		if err := r.src.conn.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+quote(p.name)).Scan(&p.rows); err != nil {
+			return err
+		}
+		if p.bytes, err = r.src.size(ctx, p); err != nil {
 			return err
 		}
 		if err := r.usableKey(ctx, p); err != nil {
@@ -268,6 +274,38 @@ func (r *run) begin(ctx context.Context) error {
 		r.report.Tables = append(r.report.Tables, TableReport{Name: p.name})
 	}
 	return r.putOff(ctx)
+}
+
+// noteRest tells of views and the like that only the source has: they hold no rows of their own, and are not copied.
+func (r *run) noteRest(ctx context.Context) error {
+	read := func(s *side) ([]string, error) {
+		rows, err := s.conn.QueryContext(ctx, s.dialect.Pick(`
+			SELECT type || ' ' || name FROM sqlite_master WHERE type = 'view' OR type = 'trigger' AND tbl_name IN (SELECT name FROM pragma_table_list WHERE type = 'table')
+			UNION ALL SELECT 'virtual table ' || name FROM pragma_table_list WHERE type = 'virtual' AND schema = 'main' ORDER BY 1`, `
+			SELECT 'view ' || relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('v', 'm')
+			UNION ALL SELECT 'trigger ' || tgname FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid
+			WHERE relnamespace = current_schema()::regnamespace AND NOT tgisinternal ORDER BY 1`))
+		return store.Strings(rows, err)
+	}
+	from, err := read(r.src)
+	if err != nil {
+		return err
+	}
+	to, err := read(&r.dst.side)
+	if err != nil {
+		return err
+	}
+	rows, err := r.dst.conn.QueryContext(ctx, "SELECT kind || ' ' || name FROM "+stateTable)
+	later, err := store.Strings(rows, err)
+	if err != nil {
+		return err
+	}
+	for _, name := range from {
+		if !slices.Contains(to, name) && !slices.Contains(later, name) {
+			r.report.Skipped = append(r.report.Skipped, name)
+		}
+	}
+	return nil
 }
 
 // usableKey gives up a key that has NULLs in it, as SQLite allows: rows are not told apart by it.
@@ -354,7 +392,7 @@ func (r *run) complete(ctx context.Context) error {
 		return err
 	}
 	for n, i := range items {
-		r.tell(Progress{Phase: "index", Table: i[1], Done: int64(n), Total: int64(len(items)), AllDone: int64(n), AllTotal: int64(len(items))})
+		r.tell(Progress{Phase: "index", Table: i[1], Done: int64(n), Total: int64(len(items))})
 		err := r.dst.tx(ctx, func(_ context.Context, exec func(string, ...any) error) error {
 			if err := exec(i[2]); err != nil {
 				return err

@@ -39,7 +39,7 @@ type Options struct {
 	SkipUnknown bool           // leave out tables and columns that the target cannot have
 	SkipRefused bool           // leave out rows that the target does not take
 	Began       func() error   // called when the source's snapshot is taken; an error ends the copy; nil for none
-	BatchBytes  int            // about how many bytes go into one transaction; 0 means 4 MiB
+	BatchBytes  int            // about how many bytes go into one transaction; 0 means 2 MiB
 
 	bulkRows int64 // how many rows a table must get for its indexes to be made afterwards; 0 means 20,000
 }
@@ -50,9 +50,8 @@ type Progress struct {
 	Table      string
 	Done       int64 // rows of the table
 	Total      int64
-	AllDone    int64 // rows of all tables in this phase
-	AllTotal   int64
-	Bytes      int64 // values read so far, in all tables
+	Bytes      int64 // values read so far in this phase, of all tables
+	AllBytes   int64 // about how many there are
 	TableEnded bool
 }
 
@@ -106,7 +105,7 @@ const maxRefused = 10_000
 // is written before all that is checked. The report is given with an error too, as far as it goes.
 func Copy(ctx context.Context, from, to *store.DB, o Options) (*Report, error) {
 	if o.BatchBytes <= 0 {
-		o.BatchBytes = 4 << 20
+		o.BatchBytes = 2 << 20
 	}
 	if o.bulkRows == 0 {
 		o.bulkRows = 20_000

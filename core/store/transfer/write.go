@@ -33,7 +33,8 @@ func openTarget(ctx context.Context, db *store.DB) (*target, func(), error) {
 	}
 	t := &target{side: side{dialect: db.Dialect(), conn: conn, target: true}, stmts: map[string]driver.Stmt{}}
 	// Batches need not reach the disk one by one: the last commit of a copy waits for it, and for all before it.
-	setup, undo := "PRAGMA cache_size = -32768", "PRAGMA cache_size = -4096"
+	// Indexes are sorted in files, since they may be larger than memory.
+	setup, undo := "PRAGMA cache_size = -8192; PRAGMA temp_store = FILE", "PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY"
 	if t.dialect == store.Postgres {
 		setup = "SET synchronous_commit = off; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; " +
 			"SET extra_float_digits = 1; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres'"
