@@ -107,7 +107,7 @@ func TestBackup(t *testing.T) {
 	stop()
 	m.want(0, "before-restore-", "db", "restore", "--force", plain)
 	m.serve()
-	if _, help, _ := m.galley("help"); !strings.Contains(help, "\nDatabase\n  db backup") {
+	if _, help, _ := m.galley("help"); !strings.Contains(help, "\n  db backup ") {
 		t.Errorf("help:\n%s", help)
 	}
 }
