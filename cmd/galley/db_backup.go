@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -62,10 +63,9 @@ func meter(w io.Writer) func(backup.Progress) {
 			return
 		}
 		stage, last = p.Stage, time.Now()
-		switch {
-		case p.Total > 0:
+		if p.Total > 0 {
 			fmt.Fprintf(w, "  %s, %d of %d MB\n", p.Stage, p.Done>>20, p.Total>>20)
-		default:
+		} else {
 			fmt.Fprintf(w, "  %s\n", p.Stage)
 		}
 	}
@@ -97,6 +97,7 @@ func runBackup(ctx context.Context, p *program, in *input) error {
 		o.File = "galley-backup-" + time.Now().Format("20060102-150405") + suffix
 	}
 	backup.LowPriority()
+	debug.SetGCPercent(25) // most of what is held at a time is soon let go
 	o.Progress = meter(say)
 	r, err := backup.Make(ctx, o)
 	if err != nil {

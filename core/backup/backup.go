@@ -70,6 +70,7 @@ type job struct {
 type upload struct {
 	found
 	named bool // by a row
+	there bool // still, after the moment
 }
 
 // Make makes a backup.
@@ -248,10 +249,10 @@ func (j *job) look(database string, out *output) error {
 			return nil
 		})
 	}
-	for name, info := range j.stage.linked {
-		j.uploads[name] = &upload{found: found{entryOf(name, info), j.stage.place(name)}}
+	for name, e := range j.stage.linked {
+		j.uploads[name] = &upload{found: found{entry: e, source: j.stage.place(name)}}
 	}
-	clear(j.stage.linked) // there may be a hundred thousand
+	j.stage.linked = map[string]Entry{} // there may be a hundred thousand
 	return nil
 }
 
@@ -296,12 +297,13 @@ func (j *job) match(ctx context.Context, m *moment, w *writer) error {
 	if err != nil {
 		return err
 	}
-	there := map[string]bool{}
 	err = eachUpload(ctx, j.o.DataDir, func(name, _ string, _ fs.DirEntry) error {
-		there[name] = true
+		if u := j.uploads[name]; u != nil {
+			u.there = true
+		}
 		return nil
 	})
-	maps.DeleteFunc(j.uploads, func(name string, u *upload) bool { return !u.named && !there[name] })
+	maps.DeleteFunc(j.uploads, func(_ string, u *upload) bool { return !u.named && !u.there })
 	return err
 }
 

@@ -38,7 +38,7 @@ func transferRows(ctx context.Context, p pair, o transfer.Options, progress func
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
 	o.Progress = func(t transfer.Progress) {
-		progress(Progress{Stage: t.Phase + " the database", Done: t.Bytes, Total: t.AllBytes})
+		progress(Progress{Stage: t.Phase + " rows of the database", Done: min(t.Bytes, t.AllBytes), Total: t.AllBytes})
 	}
 	r, err := transfer.Copy(ctx, from, to, o)
 	if r == nil || err != nil {

@@ -16,7 +16,7 @@ type stage struct {
 	lock *os.File
 	// linked are the uploads by their names below the data folder. Nil where there are no hard links: then an upload is
 	// copied from its own place.
-	linked map[string]fs.FileInfo
+	linked map[string]Entry
 }
 
 // newStage makes a stage below dir, and first removes those of processes that are gone.
@@ -35,7 +35,7 @@ func newStage(dir string) (*stage, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(at))
 	}
-	return &stage{dir: at, lock: lock, linked: map[string]fs.FileInfo{}}, nil
+	return &stage{dir: at, lock: lock, linked: map[string]Entry{}}, nil
 }
 
 func (s *stage) close() error { return errors.Join(os.RemoveAll(s.dir), s.lock.Close()) }
@@ -97,7 +97,7 @@ func (s *stage) link(ctx context.Context, dir string) error {
 		case err != nil:
 			return err
 		}
-		s.linked[name] = info
+		s.linked[name] = entryOf(name, info)
 		return nil
 	})
 }
