@@ -97,7 +97,7 @@ func (q *Query) where(d store.Dialect) (string, []any) {
 		where += " AND chat.folder_id IN " + list
 	}
 	if slices.Contains(q.TagIDs, "none") {
-		where += " AND NOT EXISTS (SELECT 1 FROM " + d.Pick("json_each("+d.JSON("chat.meta")+", '$.tags')", "json_array_elements_text(CASE WHEN json_typeof(chat.meta -> 'tags') = 'array' THEN chat.meta -> 'tags' ELSE '[]' END)") + ")"
+		where += " AND NOT EXISTS (SELECT 1 FROM " + tagsOf(d) + ")"
 		return where, args
 	}
 	for _, id := range q.TagIDs {
@@ -229,21 +229,15 @@ func (s *Store) readTexts(ctx context.Context, list []candidate, have []*texts, 
 	return rows.Err()
 }
 
-// broken is true of a document with half of a surrogate pair, which old versions kept as an escape: Postgres fails on it
-// when it reads the document's strings, and with it the search for all other chats.
-func broken(column string) string {
-	return `((` + column + `::text LIKE '%\\ud%' OR ` + column + `::text LIKE '%\\uD%') AND ` + column +
-		`::text ~* '(?<!\\)(?:\\\\)*\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f])|(?<!\\ud[89ab][0-9a-f]{2})(?<!\\)(?:\\\\)*\\ud[c-f]')`
-}
-
-// searchSQL has Postgres look through documents and rows. A document with half of a surrogate pair is found by its title.
+// searchSQL has Postgres look through documents and rows. A document whose strings it cannot read is found by its title.
 func (s *Store) searchSQL(ctx context.Context, q Query) ([]Found, error) {
-	where, args := q.where(s.db.Dialect())
+	d := s.db.Dialect()
+	where, args := q.where(d)
 	matches := func(text string) string {
 		args = append(args, "%"+text+"%")
 		p := fmt.Sprintf("$%d", len(args))
-		return `CASE WHEN ` + broken("chat.chat") + ` THEN chat.title ILIKE ` + p + ` ELSE (chat.title ILIKE ` + p + ` OR EXISTS (SELECT 1 FROM chat_message m WHERE m.chat_id = chat.id AND m.user_id = chat.user_id
-			AND json_typeof(m.content) = 'string' AND LOWER(CASE WHEN NOT ` + broken("m.content") + ` THEN m.content #>> '{}' END) LIKE ` + p + `)
+		return `CASE WHEN NOT ` + d.JSONReads("chat.chat") + ` THEN chat.title ILIKE ` + p + ` ELSE (chat.title ILIKE ` + p + ` OR EXISTS (SELECT 1 FROM chat_message m WHERE m.chat_id = chat.id AND m.user_id = chat.user_id
+			AND json_typeof(m.content) = 'string' AND LOWER(` + d.JSON("m.content") + ` #>> '{}') LIKE ` + p + `)
 			OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_typeof(chat.chat #> '{history,messages}') = 'object' THEN chat.chat #> '{history,messages}' ELSE '{}' END) h
 			WHERE json_typeof(h.value -> 'content') = 'string' AND LOWER(h.value ->> 'content') LIKE ` + p + `)
 			OR EXISTS (SELECT 1 FROM json_array_elements(CASE WHEN json_typeof(chat.chat -> 'messages') = 'array' THEN chat.chat -> 'messages' ELSE '[]' END) l
