@@ -36,16 +36,25 @@ func (d Dialect) Pick(sqlite, postgres string) string {
 // JSONText is the text of member path (dotted) of a JSON column, NULL where absent: an expression.
 func (d Dialect) JSONText(column, path string) string {
 	if d == Postgres {
-		// in two steps: the first does not look at the strings beside it, which may hold what Postgres cannot unescape
-		return fmt.Sprintf("((%s #> '{%s}') #>> '{}')", column, strings.ReplaceAll(path, ".", ","))
+		return fmt.Sprintf("(%s #>> '{%s}')", d.JSON(column), strings.ReplaceAll(path, ".", ","))
 	}
 	return fmt.Sprintf("json_extract(%s, '$.%s')", d.JSON(column), path)
 }
 
-// JSON is a JSON column for functions that read it. SQLite lets any text stand in one and fails a whole query at the first
-// that is no JSON; such a one reads as NULL.
+// JSON is a JSON column for functions that read it: NULL where [Dialect.JSONReads] is not true.
 func (d Dialect) JSON(column string) string {
-	return d.Pick("CASE WHEN json_valid("+column+", 2) THEN "+column+" END", column)
+	return "(CASE WHEN " + d.JSONReads(column) + " THEN " + column + " END)"
+}
+
+// JSONReads is true of a JSON column that functions can read. A single one that they cannot fails a whole query: SQLite
+// lets any text stand in such a column, and Postgres keeps escapes of NUL and of half a surrogate pair, as old versions
+// wrote them, but does not read strings that have any.
+func (d Dialect) JSONReads(column string) string {
+	if d == SQLite {
+		return "json_valid(" + column + ", 2)"
+	}
+	text := column + "::text"
+	return `(` + text + ` NOT LIKE '%\\u%' OR ` + text + ` !~* '(?<!\\)(?:\\\\)*\\u(?:0000|d[89ab][0-9a-f]{2}(?!\\ud[c-f]))|(?<!\\ud[89ab][0-9a-f]{2})(?<!\\)(?:\\\\)*\\ud[c-f]')`
 }
 
 // JSONIsNull is true of a JSON column that is SQL NULL or JSON null: SQLAlchemy writes a Python None as the latter.

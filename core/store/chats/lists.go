@@ -38,7 +38,7 @@ func (s *Store) listed() string { return listed(s.db.Dialect(), "chat.meta") }
 
 func listed(d store.Dialect, column string) string {
 	return d.Pick("("+column+" = '{}' OR "+d.JSONText(column, "internal")+" IS NOT 1)",
-		"COALESCE("+column+" ->> 'internal', '') NOT IN ('true', '1')")
+		"COALESCE("+d.JSONText(column, "internal")+", '') NOT IN ('true', '1')")
 }
 
 // unread sorts chats with an unread, finished answer first.
@@ -213,8 +213,13 @@ func (s *Store) WithTag(ctx context.Context, userID, tagID string, p Page) ([]He
 
 // hasTag is true of chats whose meta.tags has an id.
 func hasTag(d store.Dialect, placeholder string) string {
-	return d.Pick("EXISTS (SELECT 1 FROM json_each("+d.JSON("chat.meta")+", '$.tags') t WHERE t.value = "+placeholder+")",
-		"EXISTS (SELECT 1 FROM json_array_elements_text(CASE WHEN json_typeof(chat.meta -> 'tags') = 'array' THEN chat.meta -> 'tags' ELSE '[]' END) t WHERE t = "+placeholder+")")
+	return "EXISTS (SELECT 1 FROM " + tagsOf(d) + " t WHERE t.value = " + placeholder + ")"
+}
+
+// tagsOf are the tags of a chat, in the column value.
+func tagsOf(d store.Dialect) string {
+	meta := d.JSON("chat.meta")
+	return d.Pick("json_each("+meta+", '$.tags')", "json_array_elements_text(CASE WHEN json_typeof("+meta+" -> 'tags') = 'array' THEN "+meta+" -> 'tags' ELSE '[]' END)")
 }
 
 // TagCounts counts the chats of a user per tag; tags without a chat are absent.
@@ -224,9 +229,7 @@ func (s *Store) TagCounts(ctx context.Context, q store.Querier, userID string, t
 		return out, nil
 	}
 	list, args := store.In([]any{userID}, padded(tagIDs))
-	rows, err := q.Query(ctx, "SELECT tag, COUNT(*) FROM (SELECT DISTINCT chat.id, "+
-		q.Dialect().Pick("t.value AS tag FROM chat, json_each("+q.Dialect().JSON("chat.meta")+", '$.tags') t",
-			"t.tag FROM chat, json_array_elements_text(CASE WHEN json_typeof(chat.meta -> 'tags') = 'array' THEN chat.meta -> 'tags' ELSE '[]' END) AS t(tag)")+
+	rows, err := q.Query(ctx, "SELECT tag, COUNT(*) FROM (SELECT DISTINCT chat.id, t.value AS tag FROM chat, "+tagsOf(q.Dialect())+" t"+
 		" WHERE chat.user_id = $1 AND "+s.listed()+") x WHERE tag IN "+list+" GROUP BY tag", args...)
 	if err != nil {
 		return nil, err
@@ -348,7 +351,6 @@ func (s *Store) CountWhole(ctx context.Context, userID string, since int64) (n i
 
 // ArchivedTags are the tag ids of a user's archived chats.
 func (s *Store) ArchivedTags(ctx context.Context, userID string) ([]string, error) {
-	return store.Strings(s.db.Query(ctx, "SELECT DISTINCT "+s.db.Dialect().Pick("t.value FROM chat, json_each("+s.db.Dialect().JSON("chat.meta")+", '$.tags') t",
-		"t.tag FROM chat, json_array_elements_text(CASE WHEN json_typeof(chat.meta -> 'tags') = 'array' THEN chat.meta -> 'tags' ELSE '[]' END) AS t(tag)")+
+	return store.Strings(s.db.Query(ctx, "SELECT DISTINCT t.value FROM chat, "+tagsOf(s.db.Dialect())+" t"+
 		" WHERE chat.user_id = $1 AND chat.archived = TRUE AND "+s.listed(), userID))
 }

@@ -96,7 +96,7 @@ func (q *Query) where(d store.Dialect) (string, []any) {
 		where += " AND chat.folder_id IN " + list
 	}
 	if slices.Contains(q.TagIDs, "none") {
-		where += " AND NOT EXISTS (SELECT 1 FROM " + d.Pick("json_each("+d.JSON("chat.meta")+", '$.tags')", "json_array_elements_text(CASE WHEN json_typeof(chat.meta -> 'tags') = 'array' THEN chat.meta -> 'tags' ELSE '[]' END)") + ")"
+		where += " AND NOT EXISTS (SELECT 1 FROM " + tagsOf(d) + ")"
 		return where, args
 	}
 	for _, id := range q.TagIDs {
@@ -298,15 +298,8 @@ func (s *Store) textsOf(ctx context.Context, list []candidate) ([]*texts, error)
 	return have, err
 }
 
-// broken is true of a document with half of a surrogate pair, which old versions kept as an escape: Postgres fails on it
-// when it reads the document's strings, and with it the search for all other chats.
-func broken(column string) string {
-	return `((` + column + `::text LIKE '%\\ud%' OR ` + column + `::text LIKE '%\\uD%') AND ` + column +
-		`::text ~* '(?<!\\)(?:\\\\)*\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f])|(?<!\\ud[89ab][0-9a-f]{2})(?<!\\)(?:\\\\)*\\ud[c-f]')`
-}
-
-// ask has Postgres look at chats: 1 for those with the phrase, 2 for those with all terms. A document with half of a
-// surrogate pair is found by its title.
+// ask has Postgres look at chats: 1 for those with the phrase, 2 for those with all terms. A document whose
+// strings it cannot read is found by its title.
 func (l *look) ask(ctx context.Context, list []candidate) (map[string]int, error) {
 	if len(list) == 0 {
 		return nil, nil
@@ -315,12 +308,13 @@ func (l *look) ask(ctx context.Context, list []candidate) (map[string]int, error
 	for i := range list {
 		ids[i] = list[i].ID
 	}
+	d := l.db.Dialect()
 	in, args := store.In(nil, padded(ids))
 	matches := func(text string) string {
 		args = append(args, "%"+text+"%")
 		p := fmt.Sprintf("$%d", len(args))
-		return `CASE WHEN ` + broken("chat.chat") + ` THEN chat.title ILIKE ` + p + ` ELSE (chat.title ILIKE ` + p + ` OR EXISTS (SELECT 1 FROM chat_message m WHERE m.chat_id = chat.id AND m.user_id = chat.user_id
-			AND json_typeof(m.content) = 'string' AND LOWER(CASE WHEN NOT ` + broken("m.content") + ` THEN m.content #>> '{}' END) LIKE ` + p + `)
+		return `CASE WHEN NOT ` + d.JSONReads("chat.chat") + ` THEN chat.title ILIKE ` + p + ` ELSE (chat.title ILIKE ` + p + ` OR EXISTS (SELECT 1 FROM chat_message m WHERE m.chat_id = chat.id AND m.user_id = chat.user_id
+			AND json_typeof(m.content) = 'string' AND LOWER(` + d.JSON("m.content") + ` #>> '{}') LIKE ` + p + `)
 			OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_typeof(chat.chat #> '{history,messages}') = 'object' THEN chat.chat #> '{history,messages}' ELSE '{}' END) h
 			WHERE json_typeof(h.value -> 'content') = 'string' AND LOWER(h.value ->> 'content') LIKE ` + p + `)
 			OR EXISTS (SELECT 1 FROM json_array_elements(CASE WHEN json_typeof(chat.chat -> 'messages') = 'array' THEN chat.chat -> 'messages' ELSE '[]' END) l

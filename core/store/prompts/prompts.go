@@ -218,7 +218,7 @@ func (f *Filter) where(d store.Dialect) (string, []any) {
 // tagTerm is true of prompts with a tag, in whatever case.
 func tagTerm(d store.Dialect, tag string, add func(any) string) string {
 	if d == store.Postgres {
-		return "EXISTS (SELECT 1 FROM json_array_elements_text(CASE json_typeof(p.tags) WHEN 'array' THEN p.tags ELSE '[]' END) t WHERE lower(t) = lower(" + add(tag) + "))"
+		return "EXISTS (SELECT 1 FROM json_array_elements_text(CASE json_typeof(p.tags) WHEN 'array' THEN " + d.JSON("p.tags") + " ELSE '[]' END) t WHERE lower(t) = lower(" + add(tag) + "))"
 	}
 	return "EXISTS (SELECT 1 FROM json_each(" + d.JSON("p.tags") + ") t WHERE " + d.ILike("t.value", add(likeEscaper.Replace(tag))) + ")"
 }
