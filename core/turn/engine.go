@@ -17,6 +17,7 @@ import (
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/models"
+	"github.com/galleychat/galley/core/replicas"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/web"
 )
@@ -40,7 +41,8 @@ type Deps struct {
 	Images   Images
 	Browsers Browsers
 	Realtime Realtime
-	Filters  filter.Set // may be nil
+	Replicas *replicas.Node // the other processes of the installation; nil for none
+	Filters  filter.Set     // may be nil
 	Events   *events.Bus
 	Settings *config.Settings
 	Env      *config.Env
@@ -70,7 +72,9 @@ func New(d Deps) *Engine {
 	if d.Started == nil {
 		d.Started = func() func() { return func() {} }
 	}
-	return &Engine{Deps: d, running: newRunning()}
+	e := &Engine{Deps: d, running: newRunning(d.Replicas)}
+	e.serveReplicas()
+	return e
 }
 
 // Request is a chat completion request.
