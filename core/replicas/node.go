@@ -204,6 +204,16 @@ func (n *Node) Each(kind string, f func(from, key string, value []byte)) {
 	}
 }
 
+// Others is the number of other processes.
+func (n *Node) Others() int {
+	if n == nil {
+		return 0
+	}
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return len(n.peers)
+}
+
 // Tell has another process do something, or all others with "". It does not wait.
 func (n *Node) Tell(to, method string, body []byte) {
 	if n != nil {
