@@ -299,7 +299,9 @@ func TestReplicas(t *testing.T) {
 			}
 			<-up.ended
 			pageA.wait("chat:tasks:cancel")
-			within(t, "no task anywhere", func() bool { return a.do(t, "GET /api/tasks", "").String()+b.do(t, "GET /api/tasks", "").String() == `{"tasks":[]}{"tasks":[]}` })
+			within(t, "no task anywhere", func() bool {
+				return a.do(t, "GET /api/tasks", "").String()+b.do(t, "GET /api/tasks", "").String() == `{"tasks":[]}{"tasks":[]}`
+			})
 			if got := a.do(t, "GET /api/v1/chats/"+chatID, "").Text("chat", "history", "messages", "a1", "content"); got != text {
 				t.Errorf("kept: %q", got)
 			}

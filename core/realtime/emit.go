@@ -59,8 +59,15 @@ func (s *Server) EmitLocal(room, event string, payload any, except ...string) er
 	if err != nil {
 		return err
 	}
-	s.rooms.send(room, p.frame, except)
+	s.SendLocal(room, p, except...)
 	return nil
+}
+
+// SendLocal is EmitRaw for the sockets of this process alone.
+func (s *Server) SendLocal(room string, p Packet, except ...string) {
+	if len(p.frame) > 0 {
+		s.rooms.send(room, p.frame, except)
+	}
 }
 
 func (s *Server) sendRooms(rooms []string, frame []byte, except []string) {

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	maxWaiting  = 8 << 20 // bytes of messages that wait to be sent
-	maxPublish  = 1 << 20 // bytes of messages that are sent as one, unless one alone is larger
+	maxWaiting  = 16 << 20 // bytes of messages that wait to be sent, unless there is but one
+	maxPublish  = 1 << 20  // bytes of messages that are sent as one, unless one alone is larger
 	pingEvery   = 5 * time.Second
 	silentFor   = 12 * time.Second // then a connection is given up, and what is held for a process
 	lastMoment  = 500 * time.Millisecond
@@ -66,19 +66,29 @@ func OpenBus(e config.Redis, log *slog.Logger) (*Bus, error) {
 	if err != nil {
 		return nil, fmt.Errorf("WEBSOCKET_REDIS_URL: %w", err)
 	}
+	a, err := parse(e.URL)
+	if err != nil {
+		return nil, err // it was none to connect
+	}
 	_, many := s.(*cluster)
 	return &Bus{
-		servers: s, channel: e.KeyPrefix + ":galley:replicas", counts: !many, log: log, wake: make(chan struct{}, 1),
+		servers: s, channel: channelName(e.KeyPrefix, a.db), counts: !many, log: log, wake: make(chan struct{}, 1),
 		timeout: orDefault(e.ConnectTimeout) + orDefault(e.Timeout), retry: min(max(e.ReconnectDelay, 50*time.Millisecond), retryAtMost),
 		held: map[string]*waiting{}, seen: map[string]uint64{},
 	}, nil
+}
+
+// channelName is the channel that all processes hear. Channels are those of all databases of a server; the number of the
+// database keeps installations apart that share one.
+func channelName(prefix string, db int) string {
+	return fmt.Sprintf("%s:galley:%d:replicas", prefix, db)
 }
 
 // Send implements replicas.Bus.
 func (b *Bus) Send(to string, message []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.size+len(message) > maxWaiting {
+	if b.size > 0 && b.size+len(message) > maxWaiting {
 		b.lost++
 		return
 	}
@@ -119,7 +129,7 @@ func (b *Bus) dropLocked(id string) {
 }
 
 // Run implements replicas.Bus.
-func (b *Bus) Run(ctx context.Context, id string, up func(), receive func(from string, message []byte)) {
+func (b *Bus) Run(ctx context.Context, id string, up func(bool), receive func(from string, message []byte)) {
 	var speaking sync.WaitGroup
 	speaking.Go(func() { (&speaker{b: b, id: id}).run(ctx) })
 	b.hear(ctx, id, up, receive)
@@ -269,17 +279,21 @@ func (b *Bus) channelOf(id string) string {
 }
 
 // hear receives what others send until ctx ends.
-func (b *Bus) hear(ctx context.Context, id string, up func(), receive func(from string, message []byte)) {
+func (b *Bus) hear(ctx context.Context, id string, up func(bool), receive func(from string, message []byte)) {
 	down := time.Time{} // since when
 	for delay := b.retry; ctx.Err() == nil; pause(ctx, &delay) {
+		heard := false
 		err := b.listen(ctx, id, func() {
-			delay = b.retry
+			delay, heard = b.retry, true
 			if !down.IsZero() {
 				b.log.Info("Redis is back: processes of this installation hear of one another again", "after", time.Since(down).Round(time.Millisecond))
 				down = time.Time{}
 			}
-			up()
+			up(true)
 		}, receive)
+		if heard {
+			up(false)
+		}
 		if ctx.Err() == nil && down.IsZero() {
 			down = time.Now()
 			b.log.Warn("Redis cannot be reached: processes of this installation do not hear of one another", "error", err)

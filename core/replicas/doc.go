@@ -18,9 +18,9 @@ type Bus interface {
 	// for is lost.
 	Send(to string, message []byte)
 	// Run carries messages until ctx ends, as the process with an id. It calls up when others can reach it, at first and
-	// again after each time they could not, and receive for each message, one after the other. Those of one process arrive in
-	// the order in which they were sent; some may not arrive.
-	Run(ctx context.Context, id string, up func(), receive func(from string, message []byte))
+	// again after each time they could not, and says when they no longer can; it calls receive for each message, one after
+	// the other. Those of one process arrive in the order in which they were sent; some may not arrive.
+	Run(ctx context.Context, id string, up func(bool), receive func(from string, message []byte))
 	// Forget drops what waits for a process that is gone.
 	Forget(id string)
 }

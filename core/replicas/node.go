@@ -29,11 +29,13 @@ type Node struct {
 	patience  time.Duration // how long a process may be silent
 	handlers  map[string]Handler
 	listeners map[string]func(key string)
+	mourners  map[string]func(key string, value []byte)
 	life      context.Context // of handlers
 	end       context.CancelFunc
 
 	mu      sync.RWMutex
 	stopped bool
+	linked  bool                         // the bus works
 	own     map[string]map[string][]byte // by kind and key
 	version uint64                       // counts the changes of own
 	peers   map[string]*peer
@@ -75,13 +77,16 @@ type served struct {
 func New(bus Bus, log *slog.Logger) *Node {
 	n := &Node{
 		id: rand.Text(), bus: bus, log: log, every: 3 * time.Second, patience: 12 * time.Second,
-		handlers: map[string]Handler{}, listeners: map[string]func(string){},
+		handlers: map[string]Handler{}, listeners: map[string]func(string){}, mourners: map[string]func(string, []byte){},
 		own: map[string]map[string][]byte{}, peers: map[string]*peer{}, holders: map[string]map[string][]string{},
 		calls: map[uint64]*call{}, serving: map[served]context.CancelFunc{},
 	}
 	n.life, n.end = context.WithCancel(context.Background())
 	return n
 }
+
+// SetPace sets how often the process says that it is there, and how long others may be silent; before Run.
+func (n *Node) SetPace(every, patience time.Duration) { n.every, n.patience = every, patience }
 
 // Handle sets what is done when others ask for method.
 func (n *Node) Handle(method string, h Handler) {
@@ -94,6 +99,14 @@ func (n *Node) Handle(method string, h Handler) {
 func (n *Node) Listen(kind string, f func(key string)) {
 	if n != nil {
 		n.listeners[kind] = f
+	}
+}
+
+// Lost sets what is told of each entry of a kind whose process has gone without a goodbye: nobody else will end what it
+// stands for.
+func (n *Node) Lost(kind string, f func(key string, value []byte)) {
+	if n != nil {
+		n.mourners[kind] = f
 	}
 }
 
@@ -284,16 +297,18 @@ func (n *Node) Stop(context.Context) error {
 	}
 	n.mu.Unlock()
 	for _, id := range all {
-		n.drop(id)
+		n.drop(id, false)
 	}
 	return nil
 }
 
 // up tells the others everything and asks them to do so too.
-func (n *Node) up() {
+func (n *Node) up(linked bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.sendLocked("", n.stateLocked(true))
+	if n.linked = linked; linked {
+		n.sendLocked("", n.stateLocked(true))
+	}
 }
 
 func (n *Node) stateLocked(answer bool) []byte {
@@ -316,10 +331,11 @@ func (n *Node) beat() {
 			silent = append(silent, id)
 		}
 	}
+	linked := n.linked // if not, it is no wonder, and they may well be at work
 	n.mu.Unlock()
 	for _, id := range silent {
 		n.log.Warn("another process of this installation is not heard of any more", "process", id)
-		n.drop(id)
+		n.drop(id, linked)
 	}
 }
 
@@ -330,7 +346,7 @@ func (n *Node) receive(from string, message []byte) {
 	r := reader{b: message}
 	kind := r.byte()
 	if kind == msgBye {
-		n.drop(from)
+		n.drop(from, false)
 		return
 	}
 	n.mu.Lock()
@@ -498,15 +514,16 @@ func (n *Node) putLocked(id string, p *peer, e entry, value []byte, there bool) 
 	}
 }
 
-// drop forgets a process.
-func (n *Node) drop(id string) {
+// drop forgets a process; lost says that it did not end in order.
+func (n *Node) drop(id string, lost bool) {
 	n.mu.Lock()
 	p := n.peers[id]
 	var changed []entry
+	var values [][]byte
 	if p != nil {
 		for kind, keys := range p.entries {
-			for key := range keys {
-				changed = append(changed, entry{kind, key})
+			for key, value := range keys {
+				changed, values = append(changed, entry{kind, key}), append(values, value)
 			}
 		}
 		for _, e := range changed {
@@ -529,9 +546,12 @@ func (n *Node) drop(id string) {
 		}
 	}
 	n.callMu.Unlock()
-	for _, e := range changed {
+	for i, e := range changed {
 		if f := n.listeners[e.kind]; f != nil {
 			f(e.key)
+		}
+		if f := n.mourners[e.kind]; f != nil && lost {
+			f(e.key, values[i])
 		}
 	}
 }

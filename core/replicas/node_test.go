@@ -81,13 +81,26 @@ func TestEntries(t *testing.T) {
 	eventually(t, "what was lost", func() bool { return values(a, "k", "x") == "lost" && values(a, "k", "y") == "too" && a.Has("k", "z") })
 	eventually(t, "what was lost, by the heartbeat", func() bool { return !a.Has("other", "x") })
 
+	// one that is silent is gone, until it is heard of again
+	lost := make(chan string, 10)
+	d := net.NewNode(t, func(n *replicas.Node) { n.Lost("k", func(key string, value []byte) { lost <- key + string(value) }) })
+	eventually(t, "who is there", func() bool { return d.Has("k", "x") && d.Others() == 4 })
+	net.Cut(true)
+	eventually(t, "nobody is there", func() bool { return d.Others() == 0 && a.Others() == 0 })
+	got := []string{<-lost, <-lost, <-lost}
+	if slices.Sort(got); fmt.Sprint(got) != "[xlost ytoo z]" {
+		t.Errorf("lost %v", got)
+	}
+	net.Cut(false)
+	eventually(t, "all are back", func() bool { return d.Others() == 4 && d.Has("k", "x") && a.Has("k", "z") })
+
 	if err := b.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "nothing of one that has left", func() bool { return !a.Has("k", "x") && !late.Has("k", "z") })
 	b.Set("k", "x", nil)
-	if b.Has("other", "x") {
-		t.Error("one that has left knows of others")
+	if b.Others() != 0 || len(lost) != 0 {
+		t.Errorf("one that has left knows of %d others, %d entries are lost", b.Others(), len(lost))
 	}
 }
 

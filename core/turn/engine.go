@@ -177,7 +177,7 @@ func (e *Engine) launch(ctx context.Context, t *Turn) (Result, error) {
 		}
 		own := t.forEntry(e, ctx, i)
 		base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-		tk := &task{id: entry.TaskID, chatID: t.chatID, messageID: entry.MessageID, cancel: cancel, done: make(chan struct{})}
+		tk := &task{id: entry.TaskID, chatID: t.chatID, messageID: entry.MessageID, userID: t.p.ID, cancel: cancel, done: make(chan struct{})}
 		if !e.running.add(tk) {
 			cancel(nil)
 			return Result{}, errUnavailable

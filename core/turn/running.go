@@ -11,8 +11,8 @@ import (
 	"github.com/galleychat/galley/core/replicas"
 )
 
-// What processes tell one another: the ids of the tasks of their chats. They stop each other's tasks, and give what
-// answers have come to.
+// What processes tell one another: the tasks in their chats. They stop each other's tasks, and give what answers have come
+// to.
 const (
 	turnsKind      = "turns"
 	stopMethod     = "stop"
@@ -35,6 +35,7 @@ type running struct {
 // task is one turn in flight.
 type task struct {
 	id, chatID, messageID string
+	userID                string
 	cancel                context.CancelCauseFunc
 	done                  chan struct{}
 	answer                *answer // nil until the model has begun; guarded by running.mu
@@ -53,9 +54,35 @@ func (r *running) add(t *task) bool {
 	}
 	r.tasks[t.id] = t
 	r.chats[t.chatID] = append(r.chats[t.chatID], t.id)
-	r.others.Set(turnsKind, t.chatID, replicas.Join(r.chats[t.chatID]...))
+	r.tellLocked(t.chatID)
 	r.wg.Add(1)
 	return true
+}
+
+// tellLocked tells other processes of a chat's tasks.
+func (r *running) tellLocked(chatID string) {
+	ids := r.chats[chatID]
+	switch {
+	case r.others == nil:
+	case len(ids) == 0:
+		r.others.Delete(turnsKind, chatID)
+	default:
+		var parts []string
+		for _, id := range ids {
+			t := r.tasks[id]
+			parts = append(parts, t.id, t.messageID, t.userID)
+		}
+		r.others.Set(turnsKind, chatID, replicas.Join(parts...))
+	}
+}
+
+// tasksOf are the tasks that another process has told of.
+func tasksOf(chatID string, told []byte) (out []task) {
+	parts := replicas.Split(told)
+	for i := 0; i+2 < len(parts); i += 3 {
+		out = append(out, task{id: string(parts[i]), chatID: chatID, messageID: string(parts[i+1]), userID: string(parts[i+2])})
+	}
+	return out
 }
 
 // remove takes a task out and says whether its chat has no other.
@@ -72,11 +99,10 @@ func (r *running) remove(t *task) (last bool) {
 	}
 	if len(ids) == 0 {
 		delete(r.chats, t.chatID)
-		r.others.Delete(turnsKind, t.chatID)
 	} else {
 		r.chats[t.chatID] = ids
-		r.others.Set(turnsKind, t.chatID, replicas.Join(ids...))
 	}
+	r.tellLocked(t.chatID)
 	return len(ids) == 0 && !r.others.Has(turnsKind, t.chatID)
 }
 
@@ -112,9 +138,9 @@ func (r *running) ids() []string {
 	for id := range r.tasks {
 		out = append(out, id)
 	}
-	r.others.Each(turnsKind, func(_, _ string, value []byte) {
-		for _, id := range replicas.Split(value) {
-			out = append(out, string(id))
+	r.others.Each(turnsKind, func(_, chatID string, value []byte) {
+		for _, t := range tasksOf(chatID, value) {
+			out = append(out, t.id)
 		}
 	})
 	return out
@@ -122,8 +148,8 @@ func (r *running) ids() []string {
 
 // elsewhere is the id of the process that a task runs in, "" where it runs in none other.
 func (r *running) elsewhere(id string) (process string) {
-	r.others.Each(turnsKind, func(from, _ string, value []byte) {
-		if slices.ContainsFunc(replicas.Split(value), func(task []byte) bool { return string(task) == id }) {
+	r.others.Each(turnsKind, func(from, chatID string, value []byte) {
+		if slices.ContainsFunc(tasksOf(chatID, value), func(t task) bool { return t.id == id }) {
 			process = from
 		}
 	})
@@ -135,8 +161,8 @@ func (r *running) ofChat(chatID string) []string {
 	defer r.mu.Unlock()
 	out := append([]string{}, r.chats[chatID]...)
 	for _, v := range r.others.Values(turnsKind, chatID) {
-		for _, id := range replicas.Split(v) {
-			out = append(out, string(id))
+		for _, t := range tasksOf(chatID, v) {
+			out = append(out, t.id)
 		}
 	}
 	return out
@@ -222,6 +248,13 @@ func (e *Engine) serveReplicas() {
 			out = append(out, []byte(p.MessageID), p.Output, []byte(p.Content))
 		}
 		return replicas.Join(out...), nil
+	})
+	e.Replicas.Lost(turnsKind, func(chatID string, told []byte) {
+		for _, t := range tasksOf(chatID, told) { // pages would wait for ever
+			em := newEmitter(nearby{e.Realtime}, t.userID, chatID, t.messageID, "")
+			em.emit("chat:tasks:cancel", nil)
+			em.emit("chat:active", jsondoc.Object("active", jsondoc.Doc("false")).Set(jsondoc.Doc("null"), "folder_id"))
+		}
 	})
 }
 

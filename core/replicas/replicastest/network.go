@@ -7,9 +7,13 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/galleychat/galley/core/replicas"
 )
+
+// pace is how often nodes say that they are there.
+const pace = 100 * time.Millisecond
 
 // Network has the buses of some nodes.
 type Network struct {
@@ -36,6 +40,7 @@ type parcel struct {
 func (n *Network) NewNode(t testing.TB, prepare func(*replicas.Node)) *replicas.Node {
 	t.Helper()
 	node := replicas.New(&bus{n: n, signal: make(chan struct{}, 1)}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	node.SetPace(pace, 10*pace)
 	if prepare != nil {
 		prepare(node)
 	}
@@ -85,7 +90,7 @@ func (b *bus) sendLocked(p parcel) {
 }
 
 // Run implements replicas.Bus.
-func (b *bus) Run(ctx context.Context, id string, up func(), receive func(from string, message []byte)) {
+func (b *bus) Run(ctx context.Context, id string, up func(bool), receive func(from string, message []byte)) {
 	b.n.mu.Lock()
 	if b.n.buses == nil {
 		b.n.buses = map[string]*bus{}
@@ -100,7 +105,7 @@ func (b *bus) Run(ctx context.Context, id string, up func(), receive func(from s
 		delete(b.n.buses, id)
 		b.n.mu.Unlock()
 	}()
-	up()
+	up(true)
 	for {
 		select {
 		case <-ctx.Done():
