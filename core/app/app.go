@@ -275,33 +275,6 @@ func (a *App) openIdentity(ctx context.Context) (err error) {
 	return nil
 }
 
-// openReplicas has the process know of the others that serve the same installation.
-func (a *App) openReplicas() error {
-	ws := a.Env.WebSocket
-	switch ws.Manager {
-	case "redis":
-	case "":
-		return nil
-	default:
-		a.Log.Warn("only redis connects several processes: sockets and running tasks are of this one", "variable", "WEBSOCKET_MANAGER", "value", ws.Manager)
-		return nil
-	}
-	e := a.Env.Redis
-	e.URL, e.Cluster, e.SentinelHosts, e.SentinelPort = ws.RedisURL, ws.RedisCluster, ws.SentinelHosts, ws.SentinelPort
-	bus, err := redis.OpenBus(e, a.Log)
-	if err != nil {
-		return &SettingError{Err: err}
-	}
-	if bus == nil {
-		a.Log.Warn("without WEBSOCKET_REDIS_URL or REDIS_URL sockets and running tasks are of this process", "variable", "WEBSOCKET_MANAGER")
-		return nil
-	}
-	a.Replicas = replicas.New(bus, a.Log)
-	a.parts = append(a.parts, a.Replicas)
-	a.Log.Info("Redis connects this process with others that serve the same installation")
-	return nil
-}
-
 // socketUser resolves the token of a Socket.IO session.
 func (a *App) socketUser(ctx context.Context, token string) (realtime.User, bool) {
 	p, err := a.Sessions.ByToken(ctx, token)

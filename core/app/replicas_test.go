@@ -339,6 +339,15 @@ func TestReplicas(t *testing.T) {
 			}
 			within(t, "the page gets what it has passed on", func() bool { return pageA.said() == want })
 
+			// what one process changes of an account the other knows, though it keeps who its callers are
+			eve := account(t, a.App, "eve", "user", a.token)
+			one := &replica{b.App, eve}
+			if got := one.do(t, "GET /api/v1/auths/", "").Text("role"); got != "user" {
+				t.Errorf("role %s", got)
+			}
+			a.do(t, "POST /api/v1/users/"+one.do(t, "GET /api/v1/auths/", "").Text("id")+"/update", `{"role":"admin","name":"eve","email":"eve@example.test","profile_image_url":"/user.png"}`)
+			within(t, "the other process knows of the role", func() bool { return one.do(t, "GET /api/v1/auths/", "").Text("role") == "admin" })
+
 			// one process ends a person's sessions at all
 			me := a.do(t, "GET /api/v1/auths/", "").Text("id")
 			b.Sessions.RefreshAccess(me)
