@@ -57,7 +57,9 @@ func (p *pool) put(sock *realtime.Socket, u realtime.User) (left []string) {
 		left = p.leaveAllLocked(s)
 	}
 	s.user, s.seen = u, p.now()
-	p.others.Set(sessionKind, sock.SID(), replicas.Join(u.ID, u.Name))
+	if p.others != nil {
+		p.others.Set(sessionKind, sock.SID(), replicas.Join(u.ID, u.Name))
+	}
 	return left
 }
 
