@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -363,5 +364,26 @@ func TestReplicas(t *testing.T) {
 			}
 			within(t, "nothing is known of it", func() bool { return a.Replicas.Others() == 0 })
 		})
+	}
+}
+
+func TestReplicaSettings(t *testing.T) {
+	for _, vars := range []map[string]string{{}, {"WEBSOCKET_MANAGER": "redis"}, {"WEBSOCKET_MANAGER": "kafka", "REDIS_URL": "redis://127.0.0.1:1"}} {
+		if a := open(t, vars); a.Replicas != nil {
+			t.Errorf("%v: not on its own", vars)
+		}
+	}
+	// a Redis that is not there keeps nobody from starting, nor from ending
+	if a := open(t, map[string]string{"WEBSOCKET_MANAGER": "redis", "WEBSOCKET_REDIS_URL": "redis://127.0.0.1:1"}); a.Replicas == nil || a.Redis != nil {
+		t.Error("on its own")
+	}
+	c, err := ReadConfig(lookup(map[string]string{"DATA_DIR": t.TempDir(), "WEBSOCKET_MANAGER": "redis", "WEBSOCKET_REDIS_URL": "http://x"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Log = t.Output()
+	var setting *SettingError
+	if _, err := Open(t.Context(), c); !errors.As(err, &setting) || !strings.Contains(err.Error(), "WEBSOCKET_REDIS_URL") {
+		t.Errorf("a bad address: %v", err)
 	}
 }
