@@ -38,7 +38,8 @@
 //	core/web              declared endpoints over http.ServeMux: binding, validation, authorisation, description
 //	core/jsondoc          documents that pass through undecoded
 //	core/audit            the log of who asked for what
-//	core/redis            what several processes share: revoked tokens, counts of rate limits
+//	core/replicas         how processes that serve one installation know of one another's sockets and turns
+//	core/redis            what several processes share: revoked tokens, counts of rate limits; and the bus of core/replicas
 //	core/jupyter          runs code on a Jupyter server
 //	core/textdiff         versions of a text compared as Python's difflib does
 //	core/config           settings: of the process (environment) and live ones (the table config)

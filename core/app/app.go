@@ -36,6 +36,7 @@ import (
 	"github.com/galleychat/galley/core/plugin"
 	"github.com/galleychat/galley/core/realtime"
 	"github.com/galleychat/galley/core/redis"
+	"github.com/galleychat/galley/core/replicas"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/users"
 	"github.com/galleychat/galley/core/web"
@@ -57,6 +58,7 @@ type App struct {
 	Factors  *factor.Factors
 	OAuth    *oauth.Service
 	LLM      *llm.Registry
+	Replicas *replicas.Node // nil for a process on its own
 	Realtime *realtime.Server
 	Plugins  *plugin.Manager // nil where ENABLE_PLUGINS is off
 	Site     *frontend.Site
@@ -157,9 +159,6 @@ func (a *App) openObs() (err error) {
 	if a.Config.EnvFile != "" {
 		a.Log.Info("variables are from a file too", "file", a.Config.EnvFile)
 	}
-	if a.Env.WebSocket.Manager != "" {
-		a.Log.Warn("sockets and running tasks are of one process: run one for a database", "variable", "WEBSOCKET_MANAGER")
-	}
 	return nil
 }
 
@@ -237,7 +236,10 @@ func (a *App) openIdentity(ctx context.Context) (err error) {
 	if a.Redis != nil {
 		a.parts = append(a.parts, a.Redis)
 		o.Shared = a.Redis
-		a.Log.Info("Redis is used for revoked tokens and rate limits; sockets and running tasks are of one process")
+		a.Log.Info("Redis is used for revoked tokens and rate limits")
+	}
+	if err := a.openReplicas(); err != nil {
+		return err
 	}
 	a.Sessions = session.New(o)
 	if a.audit, err = audit.Open(audit.Options{Env: a.Env.Audit, Door: a.Sessions, Stdout: os.Stdout, Log: a.Log}); err != nil {
@@ -260,7 +262,7 @@ func (a *App) openIdentity(ctx context.Context) (err error) {
 	a.Realtime = realtime.New(realtime.Options{
 		Authenticate: a.socketUser, Logger: a.Log, AllowOrigin: a.allowOrigin,
 		AllowPolling: !ws.Enabled, NoWebSocket: !ws.Enabled,
-		PingInterval: ws.PingInterval, PingTimeout: ws.PingTimeout,
+		PingInterval: ws.PingInterval, PingTimeout: ws.PingTimeout, Replicas: a.Replicas,
 	})
 	a.Sessions.SetRealtime(a.Realtime)
 	admin, err := a.Sessions.MakeAdmin(ctx)

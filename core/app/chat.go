@@ -19,6 +19,7 @@ import (
 	"github.com/galleychat/galley/core/pytools"
 	"github.com/galleychat/galley/core/realtime"
 	"github.com/galleychat/galley/core/realtime/presence"
+	"github.com/galleychat/galley/core/replicas"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/chats"
 	"github.com/galleychat/galley/core/store/files"
@@ -98,11 +99,11 @@ func (a *App) openConversation() {
 	})
 	c.Prompts = &prompt.Renderer{GroupNames: a.groupNames}
 	c.Tasks = &tasks.Runner{Models: c.Models, Settings: a.Settings, Prompts: c.Prompts, Filters: a.Filters}
-	c.Presence = presence.New(a.Realtime, presence.Options{Chats: readers{a}, LastActive: lastActive{a.Users}})
+	c.Presence = presence.New(a.Realtime, presence.Options{Chats: readers{a}, LastActive: lastActive{a.Users}, Replicas: a.Replicas, Log: a.Log})
 	a.openPython()
 	c.Turns = turn.New(turn.Deps{
 		Models: c.Models, Store: a.turnStore(), Folders: projects{a}, Tasks: taskRunner{c.Tasks},
-		Prompts: c.Prompts, Toolbox: turn.Toolboxes{pluginTools{a}, a.PythonTools, a.ToolServers}, Permit: a.permit, Builtins: a.builtins(), Memories: c.Memories, Images: a.inlineImages(), Browsers: newBrowsers(a), Realtime: a.Realtime, Filters: a.Filters, Events: a.Events, Settings: a.Settings, Env: a.Env, Log: a.Log, Started: a.TurnStarted,
+		Prompts: c.Prompts, Toolbox: turn.Toolboxes{pluginTools{a}, a.PythonTools, a.ToolServers}, Permit: a.permit, Builtins: a.builtins(), Memories: c.Memories, Images: a.inlineImages(), Browsers: newBrowsers(a), Realtime: a.Realtime, Replicas: a.Replicas, Filters: a.Filters, Events: a.Events, Settings: a.Settings, Env: a.Env, Log: a.Log, Started: a.TurnStarted,
 	})
 	a.parts = append(a.parts, c.PythonTools.Host, c.Presence, c.Turns)
 }
@@ -116,7 +117,7 @@ func (a *App) builtins() *builtin.Registry {
 	return r
 }
 
-// browsers is the turn engine's way to ask people.
+// browsers is the turn engine's way to ask people, whose pages may be connected to another process.
 type browsers struct {
 	a *App
 
@@ -129,21 +130,58 @@ type listener struct {
 	f      func(jsondoc.Doc)
 }
 
+// What processes tell one another: the events that they wait for, with the user whose pages send them. They pass these on,
+// and ask pages for each other.
+const (
+	listenKind  = "listen"
+	heardMethod = "heard"
+	askMethod   = "ask"
+)
+
 func newBrowsers(a *App) *browsers {
 	b := &browsers{a: a, listening: map[string]listener{}}
 	a.Realtime.OnAny(b.hear)
+	a.Replicas.Handle(heardMethod, func(_ context.Context, _ string, body []byte) ([]byte, error) {
+		if parts := replicas.Split(body); len(parts) == 3 {
+			b.heard(string(parts[0]), string(parts[1]), jsondoc.Doc(parts[2]))
+		}
+		return nil, nil
+	})
+	a.Replicas.Handle(askMethod, func(ctx context.Context, _ string, body []byte) ([]byte, error) {
+		parts := replicas.Split(body)
+		if len(parts) != 3 {
+			return nil, turn.ErrGone
+		}
+		answer, err := b.askHere(ctx, string(parts[0]), string(parts[1]), jsondoc.Doc(parts[2]))
+		if err != nil {
+			return nil, err
+		}
+		return answer, nil
+	})
 	return b
 }
 
 // hear takes in an event that nobody else handles.
 func (b *browsers) hear(_ context.Context, s *realtime.Socket, event string, args []jsontext.Value) (any, error) {
+	userID := s.User().ID
+	if len(args) == 0 || userID == "" || b.heard(userID, event, jsondoc.Doc(args[0])) {
+		return nil, nil
+	}
+	for _, id := range b.a.Replicas.Holders(listenKind, event) {
+		b.a.Replicas.Tell(id, heardMethod, replicas.Join(userID, event, string(args[0])))
+	}
+	return nil, nil
+}
+
+// heard gives what a user's page has sent to who waits for it, if that is here.
+func (b *browsers) heard(userID, event string, arg jsondoc.Doc) bool {
 	b.mu.Lock()
 	l, ok := b.listening[event]
 	b.mu.Unlock()
-	if ok && len(args) > 0 && s.User().ID == l.userID {
-		l.f(jsondoc.Doc(args[0]))
+	if ok && userID == l.userID {
+		l.f(arg)
 	}
-	return nil, nil
+	return ok
 }
 
 // Listen implements turn.Browsers.
@@ -151,15 +189,35 @@ func (b *browsers) Listen(userID, event string, f func(jsondoc.Doc)) (stop func(
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.listening[event] = listener{userID, f}
+	b.a.Replicas.Set(listenKind, event, nil)
 	return func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		delete(b.listening, event)
+		b.a.Replicas.Delete(listenKind, event)
 	}
 }
 
 // Ask implements turn.Browsers.
 func (b *browsers) Ask(ctx context.Context, userID, sessionID string, payload jsondoc.Doc) (jsondoc.Doc, error) {
+	process := b.a.Realtime.SocketHolder(sessionID)
+	if process == "" {
+		return b.askHere(ctx, userID, sessionID, payload)
+	}
+	answer, err := b.a.Replicas.Call(ctx, process, askMethod, replicas.Join(userID, sessionID, string(payload)))
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		return nil, turn.ErrGone
+	case len(answer) == 0:
+		return nil, nil
+	}
+	return jsondoc.Doc(answer), nil
+}
+
+// askHere asks a page that is connected to this process.
+func (b *browsers) askHere(ctx context.Context, userID, sessionID string, payload jsondoc.Doc) (jsondoc.Doc, error) {
 	socket := b.a.Realtime.SocketByID(sessionID)
 	if socket == nil || socket.User().ID != userID {
 		return nil, turn.ErrGone
@@ -230,9 +288,9 @@ func (t chatTasks) Stop(ctx context.Context, chatID string) error {
 }
 
 // Streams are the answers that are being written in a chat.
-func (t chatTasks) Streams(chatID string) []chats.Stream {
+func (t chatTasks) Streams(ctx context.Context, chatID string) []chats.Stream {
 	var out []chats.Stream
-	for _, p := range t.Partials(chatID) {
+	for _, p := range t.Partials(ctx, chatID) {
 		out = append(out, chats.Stream{MessageID: p.MessageID, Content: p.Content, Output: p.Output})
 	}
 	return out

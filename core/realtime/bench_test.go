@@ -29,7 +29,7 @@ func benchServer(b *testing.B, opts Options, sockets int) (*Server, *httptest.Se
 	var read atomic.Int64
 	for range sockets {
 		c := join(b, ts, "tok-alice")
-		eventually(b, "the user", func() bool { return srv.SocketByID(c.sid).User().ID != "" })
+		eventually(b, "the user", func() bool { s := srv.SocketByID(c.sid); return s != nil && s.User().ID != "" })
 		go func() { // counts bytes as cheaply as possible
 			nc := websocket.NetConn(b.Context(), c.ws, websocket.MessageText)
 			buf := make([]byte, 64<<10)

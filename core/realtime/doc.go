@@ -8,6 +8,9 @@
 // to the send queue of every socket in the room. A socket whose queue
 // overflows is dropped, so that a slow reader costs nobody else anything.
 //
+// With [Options.Replicas] an event goes to the sockets of other processes too,
+// once to each process that has some in the room.
+//
 // Subpackage presence holds the handlers every Open WebUI session needs
 // (user-join, heartbeat, usage, events:chat). Further handlers are added with
 // [Server.On]:

@@ -24,8 +24,8 @@ func (s *Server) EmitMany(rooms []string, event string, payload any, except ...s
 		return nil
 	}
 	s.sendRooms(rooms, p.frame, except)
-	if s.opts.Broker != nil {
-		s.opts.Broker.Publish(Message{Rooms: rooms, Except: except, Packet: p.Bytes()})
+	if s.opts.Replicas != nil {
+		s.forward(rooms, p, except)
 	}
 	return nil
 }
@@ -37,8 +37,8 @@ func (s *Server) EmitRaw(room string, p Packet, except ...string) {
 		return
 	}
 	s.rooms.send(room, p.frame, except)
-	if s.opts.Broker != nil {
-		s.opts.Broker.Publish(Message{Rooms: []string{room}, Except: except, Packet: p.Bytes()})
+	if s.opts.Replicas != nil {
+		s.forward([]string{room}, p, except)
 	}
 }
 
@@ -49,20 +49,25 @@ func (s *Server) Broadcast(event string, payload any, except ...string) error {
 		return err
 	}
 	s.sendAll(p.frame, except)
-	if s.opts.Broker != nil {
-		s.opts.Broker.Publish(Message{Except: except, Packet: p.Bytes()})
-	}
+	s.opts.Replicas.Tell("", emitMethod, emitBody(nil, p, except))
 	return nil
 }
 
-// deliver sends an event of another node to the sockets of this one.
-func (s *Server) deliver(m Message) {
-	frame := RawPacket(m.Packet).frame
-	if len(m.Rooms) == 0 {
-		s.sendAll(frame, m.Except)
-		return
+// EmitLocal is Emit for the sockets of this process alone.
+func (s *Server) EmitLocal(room, event string, payload any, except ...string) error {
+	p, err := encodePayload(event, payload)
+	if err != nil {
+		return err
 	}
-	s.sendRooms(m.Rooms, frame, m.Except)
+	s.SendLocal(room, p, except...)
+	return nil
+}
+
+// SendLocal is EmitRaw for the sockets of this process alone.
+func (s *Server) SendLocal(room string, p Packet, except ...string) {
+	if len(p.frame) > 0 {
+		s.rooms.send(room, p.frame, except)
+	}
 }
 
 func (s *Server) sendRooms(rooms []string, frame []byte, except []string) {
@@ -106,8 +111,10 @@ func encodePayload(event string, payload any) (Packet, error) {
 	return Encode(event, payload)
 }
 
-// RoomSize is the number of this server's sockets in a room.
-func (s *Server) RoomSize(room string) int { return s.rooms.size(room) }
+// RoomSize is the number of sockets in a room. Another process that has some counts as one.
+func (s *Server) RoomSize(room string) int {
+	return s.rooms.size(room) + len(s.opts.Replicas.Holders(roomKind, room))
+}
 
 // RoomSockets returns this server's sockets in a room in the order of joining.
 func (s *Server) RoomSockets(room string) []*Socket { return s.rooms.members(room) }
@@ -156,8 +163,15 @@ func (s *Server) Count() int {
 	return len(s.sockets)
 }
 
-// DisconnectUser ends all sessions of a user and returns how many there were.
+// DisconnectUser ends all sessions of a user and returns how many there were, those at other processes not counted.
 func (s *Server) DisconnectUser(userID string) int {
+	for _, id := range s.opts.Replicas.Holders(roomKind, UserRoom(userID)) {
+		s.opts.Replicas.Tell(id, disconnectMethod, []byte(userID))
+	}
+	return s.disconnectHere(userID)
+}
+
+func (s *Server) disconnectHere(userID string) int {
 	socks := s.UserSockets(userID)
 	for _, sock := range socks {
 		sock.Disconnect()

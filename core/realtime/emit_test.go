@@ -10,6 +10,8 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/galleychat/galley/core/replicas/replicastest"
 )
 
 func TestEmit(t *testing.T) {
@@ -175,41 +177,39 @@ func TestMixedSizesKeepTheirOrder(t *testing.T) {
 	}
 }
 
-// bus is a Broker that joins servers of one process.
-type bus struct{ nodes []*node }
-
-type node struct {
-	bus     *bus
-	deliver func(Message)
-}
-
-func (n *node) Publish(m Message) {
-	for _, other := range n.bus.nodes {
-		if other != n {
-			other.deliver(m)
-		}
-	}
-}
-
-func (n *node) Subscribe(_ context.Context, deliver func(Message)) error {
-	n.deliver = deliver
-	n.bus.nodes = append(n.bus.nodes, n)
-	return nil
-}
-
-func TestBroker(t *testing.T) {
-	var b bus
-	srv1, ts1 := start(t, Options{Broker: &node{bus: &b}})
-	srv2, ts2 := start(t, Options{Broker: &node{bus: &b}})
+func TestReplicas(t *testing.T) {
+	var net replicastest.Network
+	srv1, ts1 := start(t, Options{Replicas: net.NewNode(t, nil)})
+	srv2, ts2 := start(t, Options{Replicas: net.NewNode(t, nil)})
 	c1, c2 := join(t, ts1, "tok-alice"), join(t, ts2, "tok-alice")
-	eventually(t, "both sessions", func() bool { return srv1.RoomSize("user:1") == 1 && srv2.RoomSize("user:1") == 1 })
+	eventually(t, "both sessions", func() bool { return srv1.RoomSize("user:1") == 2 && srv2.RoomSize("user:1") == 2 })
+	if srv1.SocketHolder(c2.sid) == "" || srv1.SocketHolder(c1.sid) != "" {
+		t.Error("who has a session")
+	}
 	srv1.Emit("user:1", "a", 1)
 	srv1.Emit("user:1", "b", 2, c2.sid)
 	srv2.EmitMany([]string{"user:1", "none"}, "c", 3, c2.sid)
 	srv2.Broadcast("d", 4)
-	for c, want := range map[*client][]string{c1: {`42["a",1]`, `42["b",2]`, `42["c",3]`, `42["d",4]`}, c2: {`42["a",1]`, `42["d",4]`}} {
+	srv1.Emit(c2.sid, "e", 5)
+	srv2.EmitLocal("user:1", "f", 6)
+	for c, want := range map[*client][]string{c1: {`42["a",1]`, `42["b",2]`, `42["c",3]`, `42["d",4]`}} {
 		for _, w := range want {
 			c.want(w)
 		}
 	}
+	got := map[string]bool{} // of two processes, in any order
+	for range 4 {
+		got[c2.recv()] = true
+	}
+	for _, w := range []string{`42["a",1]`, `42["d",4]`, `42["e",5]`, `42["f",6]`} {
+		if !got[w] {
+			t.Errorf("received %v, not %s", got, w)
+		}
+	}
+	if n := srv2.DisconnectUser("1"); n != 1 {
+		t.Errorf("%d sockets of one process", n)
+	}
+	c1.want("41")
+	c2.want("41")
+	eventually(t, "nobody", func() bool { return srv1.RoomSize("user:1") == 0 && srv2.RoomSize("user:1") == 0 })
 }

@@ -12,8 +12,9 @@ const roomShards = 64
 // roomTable maps rooms to their sockets in the order of joining. Its locks are
 // never held across I/O: under them packets are only put on queues.
 type roomTable struct {
-	seed   maphash.Seed
-	shards [roomShards]roomShard
+	seed    maphash.Seed
+	shards  [roomShards]roomShard
+	changed func(room string, used bool) // told of the first socket of a room and of the last that leaves, in order; nil for nobody
 }
 
 type roomShard struct {
@@ -36,7 +37,11 @@ func (t *roomTable) shard(room string) *roomShard {
 func (t *roomTable) add(room string, s *Socket) {
 	sh := t.shard(room)
 	sh.Lock()
-	sh.rooms[room] = append(sh.rooms[room], s)
+	members := append(sh.rooms[room], s)
+	sh.rooms[room] = members
+	if t.changed != nil && len(members) == 1 {
+		t.changed(room, true)
+	}
 	sh.Unlock()
 }
 
@@ -50,6 +55,9 @@ func (t *roomTable) remove(room string, s *Socket) {
 	case i < 0:
 	case len(members) == 1:
 		delete(sh.rooms, room)
+		if t.changed != nil {
+			t.changed(room, false)
+		}
 	default:
 		sh.rooms[room] = slices.Delete(members, i, i+1)
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/coder/websocket"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/galleychat/galley/core/replicas"
 )
 
 // Options configure a [Server]. The zero value is usable; the defaults are
@@ -55,8 +57,8 @@ type Options struct {
 	// OnDisconnect is called after a session's last handler has returned. The
 	// reason is one of the Reason constants.
 	OnDisconnect func(ctx context.Context, s *Socket, reason string)
-	// Broker connects this server with others; nil leaves it alone.
-	Broker Broker
+	// Replicas are the other processes with sockets of this installation; nil for none.
+	Replicas *replicas.Node
 }
 
 func (o *Options) setDefaults() {
@@ -150,10 +152,8 @@ func New(opts Options) *Server {
 	if opts.OnDisconnect != nil {
 		s.OnDisconnect(opts.OnDisconnect)
 	}
-	if opts.Broker != nil {
-		if err := opts.Broker.Subscribe(s.ctx, s.deliver); err != nil {
-			s.log.Error("realtime: no events from other nodes", "err", err)
-		}
+	if opts.Replicas != nil {
+		s.join(opts.Replicas)
 	}
 	if opts.Authenticate != nil && opts.RecheckInterval > 0 {
 		s.wg.Add(1)
@@ -346,7 +346,7 @@ func (s *Server) Close(ctx context.Context) error {
 		for _, c := range conns {
 			<-c.done
 		}
-		s.cancel() // ends the token check and the broker's subscription
+		s.cancel() // ends the token check
 		s.wg.Wait()
 		close(idle)
 	}()

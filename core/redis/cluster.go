@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
@@ -44,6 +45,19 @@ func newCluster(d *dialer, seed string, health time.Duration) *cluster {
 	own := *d
 	own.db = 0 // clusters have no other
 	return &cluster{d: &own, seed: seed, health: health, nodes: map[string]*pool{}}
+}
+
+// connect takes any server: messages reach all of a cluster.
+func (c *cluster) connect(ctx context.Context) (*conn, error) {
+	ranges, err := c.known(ctx)
+	if err != nil {
+		return nil, err
+	}
+	node, err := c.d.dial(ctx, ranges[rand.IntN(len(ranges))].addr)
+	if err != nil {
+		c.refreshSoon(ctx)
+	}
+	return node, err
 }
 
 // part is the commands that go to one server.

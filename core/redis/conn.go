@@ -34,6 +34,8 @@ func (c command) send(to redigo.Conn) error {
 type servers interface {
 	// run has commands run and gives their answers in order, of which some may be redigo.Errors.
 	run(ctx context.Context, commands []command) ([]any, error)
+	// connect makes a connection that is not shared, for messages.
+	connect(ctx context.Context) (*conn, error)
 	close()
 }
 
@@ -218,6 +220,8 @@ func (p *pool) run(ctx context.Context, commands []command) ([]any, error) {
 	}
 	return p.use(ctx, c, commands)
 }
+
+func (p *pool) connect(ctx context.Context) (*conn, error) { return p.d.dial(ctx, p.addr) }
 
 // use runs commands on a connection and keeps it for others.
 func (p *pool) use(ctx context.Context, c *conn, commands []command) ([]any, error) {

@@ -301,6 +301,8 @@ func TestSentinel(t *testing.T) {
 		t.Errorf("a name that the sentinel does not know: %v", err)
 	}
 
+	speaker, hearer := newReplica(t, e), newReplica(t, e)
+	converse(t, speaker, hearer)
 	until(t, "the replica has the keys, and the sentinel knows it", func() bool {
 		return ask(t, replica, "GET", "open-webui:ratelimit:ann@x:100") == "2" && sentinelKnows(t, sentinel, other)
 	})
@@ -312,6 +314,8 @@ func TestSentinel(t *testing.T) {
 	if gone, err := c.Revoked(t.Context(), auth.Claims{ID: "u1", JTI: "j1970", Issued: 1}); !gone || err != nil {
 		t.Errorf("what was there before: %v, %v", gone, err)
 	}
+
+	converse(t, speaker, hearer)
 
 	// a master that becomes a replica is left, though it answers
 	third := freePort(t)
@@ -327,6 +331,7 @@ func TestSentinel(t *testing.T) {
 		}
 		return c.Revoke(t.Context(), "again", 0) == nil && ask(t, last, "GET", "open-webui:auth:token:again:revoked") == "1"
 	})
+	converse(t, speaker, hearer)
 }
 
 // sentinelKnows says whether a sentinel knows of a replica that is well.
@@ -376,6 +381,8 @@ func TestCluster(t *testing.T) {
 	})
 	c := open(t, config.Redis{URL: "redis://127.0.0.1:" + ports[1] + "/7", Cluster: true}, &lines{})
 	useReal(t, c)
+	e := config.Redis{URL: "redis://127.0.0.1:" + ports[1], Cluster: true}
+	converse(t, newReplica(t, e), newReplica(t, e))
 	for key, want := range map[string]int{"123456789": 0x31c3, "{user1000}.following": slotOf("user1000"), "foo{}{bar}": slotOf("foo{}{bar}"), "foo{{bar}}zap": slotOf("{bar")} {
 		answers, err := nodes[0].servers.run(t.Context(), []command{{name: "CLUSTER", args: []any{"KEYSLOT", key}}})
 		if err != nil || slotOf(key) != want || answers[0] != int64(want) {

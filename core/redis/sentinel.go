@@ -78,6 +78,18 @@ func (s *sentinels) run(ctx context.Context, commands []command) ([]any, error) 
 	}
 }
 
+func (s *sentinels) connect(ctx context.Context) (*conn, error) {
+	p, err := s.current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, err := p.connect(ctx)
+	if err != nil {
+		s.forget(p)
+	}
+	return c, err
+}
+
 // current is the server that is the master now.
 func (s *sentinels) current(ctx context.Context) (*pool, error) {
 	s.mu.Lock()

@@ -8,7 +8,17 @@ import (
 // Realtime is how events reach browsers: core/realtime's Server.
 type Realtime interface {
 	EmitRaw(room string, p realtime.Packet, except ...string)
+	// SendLocal is EmitRaw for the browsers that are connected to this process.
+	SendLocal(room string, p realtime.Packet, except ...string)
 	RoomSize(room string) int
+}
+
+// nearby is a Realtime for the browsers that are connected to this process alone.
+type nearby struct{ Realtime }
+
+// EmitRaw implements Realtime.
+func (n nearby) EmitRaw(room string, p realtime.Packet, except ...string) {
+	n.SendLocal(room, p, except...)
 }
 
 // emitter sends the events of one message of a chat to its author's sockets, and what other readers of the chat may

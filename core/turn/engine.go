@@ -17,6 +17,7 @@ import (
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/llm"
 	"github.com/galleychat/galley/core/models"
+	"github.com/galleychat/galley/core/replicas"
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/web"
 )
@@ -40,7 +41,8 @@ type Deps struct {
 	Images   Images
 	Browsers Browsers
 	Realtime Realtime
-	Filters  filter.Set // may be nil
+	Replicas *replicas.Node // the other processes of the installation; nil for none
+	Filters  filter.Set     // may be nil
 	Events   *events.Bus
 	Settings *config.Settings
 	Env      *config.Env
@@ -70,7 +72,9 @@ func New(d Deps) *Engine {
 	if d.Started == nil {
 		d.Started = func() func() { return func() {} }
 	}
-	return &Engine{Deps: d, running: newRunning()}
+	e := &Engine{Deps: d, running: newRunning(d.Replicas)}
+	e.serveReplicas()
+	return e
 }
 
 // Request is a chat completion request.
@@ -173,7 +177,7 @@ func (e *Engine) launch(ctx context.Context, t *Turn) (Result, error) {
 		}
 		own := t.forEntry(e, ctx, i)
 		base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-		tk := &task{id: entry.TaskID, chatID: t.chatID, messageID: entry.MessageID, cancel: cancel, done: make(chan struct{})}
+		tk := &task{id: entry.TaskID, chatID: t.chatID, messageID: entry.MessageID, userID: t.p.ID, cancel: cancel, done: make(chan struct{})}
 		if !e.running.add(tk) {
 			cancel(nil)
 			return Result{}, errUnavailable

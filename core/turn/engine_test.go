@@ -185,7 +185,7 @@ func TestStop(t *testing.T) {
 	}
 	chatID := res.Body.Text("chat_id")
 	b.rt.wait(t, "first words", func(e jsondoc.Doc) bool { return e.Text("data", "data", "delta") != "" })
-	if p := b.Partials(chatID); len(p) != 1 || p[0].Content != "on and " || p[0].MessageID != "a1" {
+	if p := b.Partials(t.Context(), chatID); len(p) != 1 || p[0].Content != "on and " || p[0].MessageID != "a1" {
 		t.Errorf("partials %+v", p)
 	}
 	if !b.Active([]string{chatID, "other"})[chatID] {

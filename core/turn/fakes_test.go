@@ -187,6 +187,10 @@ func (r *recorder) EmitRaw(room string, p realtime.Packet, _ ...string) {
 	}
 }
 
+func (r *recorder) SendLocal(room string, p realtime.Packet, except ...string) {
+	r.EmitRaw(room, p, except...)
+}
+
 func (r *recorder) RoomSize(string) int {
 	if r.watch {
 		return 1

@@ -83,5 +83,6 @@ func BenchmarkAnswer(b *testing.B) {
 
 type discard struct{}
 
-func (discard) EmitRaw(string, realtime.Packet, ...string) {}
-func (discard) RoomSize(string) int                        { return 0 }
+func (discard) EmitRaw(string, realtime.Packet, ...string)   {}
+func (discard) SendLocal(string, realtime.Packet, ...string) {}
+func (discard) RoomSize(string) int                          { return 0 }

@@ -391,7 +391,7 @@ func TestStopWhileAToolRuns(t *testing.T) {
 		await(t, begun, "both tools run")
 	}
 	// A page that is loaded now sees the calls, and so does one after the server has died.
-	if p := b.Partials("c1"); len(p) != 1 || summary(p[0].Output) != "wait in_progress | slow{} completed | deaf{} completed" || p[0].Content != "wait" {
+	if p := b.Partials(t.Context(), "c1"); len(p) != 1 || summary(p[0].Output) != "wait in_progress | slow{} completed | deaf{} completed" || p[0].Content != "wait" {
 		t.Errorf("%+v", p)
 	}
 	if m := b.store.message("c1", "a1"); m.Get("output").Len() != 3 || m.Bool("done") {
@@ -427,7 +427,7 @@ func TestStopAfterATool(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.rt.wait(t, "words", func(e jsondoc.Doc) bool { return e.Text("data", "data", "delta") == "on and" })
-	if p := b.Partials("c1"); len(p) != 1 || summary(p[0].Output) != "add{} completed | ={} completed | on and in_progress" {
+	if p := b.Partials(t.Context(), "c1"); len(p) != 1 || summary(p[0].Output) != "add{} completed | ={} completed | on and in_progress" {
 		t.Errorf("%+v", p)
 	}
 	b.Stop(context.Background(), res.Body.Text("task_ids", "0"))

@@ -131,6 +131,10 @@ func (s *sockets) EmitRaw(room string, p realtime.Packet, _ ...string) {
 	s.events = append(s.events, room+" "+jsondoc.Doc(strings.TrimSuffix(payload, "]")).Text("data", "type"))
 }
 
+func (s *sockets) SendLocal(room string, p realtime.Packet, except ...string) {
+	s.EmitRaw(room, p, except...)
+}
+
 func (s *sockets) RoomSize(room string) int {
 	if strings.HasPrefix(room, "chat:") {
 		return 1

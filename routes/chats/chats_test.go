@@ -37,7 +37,7 @@ func (r *running) Stop(_ context.Context, id string) error {
 	return nil
 }
 
-func (r *running) Streams(string) []chatstore.Stream { return r.streams }
+func (r *running) Streams(context.Context, string) []chatstore.Stream { return r.streams }
 
 type server struct {
 	*sessiontest.Server

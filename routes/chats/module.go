@@ -30,7 +30,7 @@ type Tasks interface {
 	// Stop cancels what runs for a chat and waits until it has ended.
 	Stop(ctx context.Context, chatID string) error
 	// Streams are the answers being written in a chat, as far as they are.
-	Streams(chatID string) []chats.Stream
+	Streams(ctx context.Context, chatID string) []chats.Stream
 }
 
 // Completer asks a model, as POST /api/chat/completions does without streaming; the answer is in OpenAI form.

@@ -23,7 +23,7 @@ func (m *Module) get(c *web.Call, in idIn) (web.Done, error) {
 	chat := known.Chat()
 	var streams []chats.Stream
 	if m.Tasks != nil {
-		streams = m.Tasks.Streams(in.ID)
+		streams = m.Tasks.Streams(ctx, in.ID)
 	}
 	mode, err := m.modeFor(c, chat)
 	if err != nil {

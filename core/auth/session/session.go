@@ -130,6 +130,9 @@ func (s *Sessions) SetFactor(f Factor) { s.o.Factor = f }
 // HasFactor says whether there is something that begins the second step of sign-ins.
 func (s *Sessions) HasFactor() bool { return s.o.Factor != nil }
 
+// Forget drops what is kept of the sessions of an account, or with "" of all, as another process has changed it.
+func (s *Sessions) Forget(userID string) { s.cache.forget(userID) }
+
 // Disconnect ends the live connections of accounts.
 func (s *Sessions) Disconnect(userIDs ...string) {
 	if s.o.Realtime == nil {

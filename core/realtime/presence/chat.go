@@ -143,7 +143,7 @@ func (p *Presence) markRead(ctx context.Context, u realtime.User, in chatEvent) 
 	return p.srv.Emit(realtime.UserRoom(u.ID), "events", chatMessage{ChatID: chatID, Data: message{"chat:list", data}})
 }
 
-// publish tells everyone in the chats who is there.
+// publish tells everyone in the chats who is there. Other processes tell their sessions themselves when they hear of it.
 func (p *Presence) publish(chatIDs ...string) {
 	type users struct {
 		Users []person `json:"users"`
@@ -151,7 +151,7 @@ func (p *Presence) publish(chatIDs ...string) {
 	for _, id := range chatIDs {
 		p.pool.people(id, func(people []person) {
 			// Strings and structs always encode.
-			_ = p.srv.Emit(ChatRoom(id), "events", chatMessage{ChatID: id, Shared: true, Data: message{"chat:presence", users{people}}})
+			_ = p.srv.EmitLocal(ChatRoom(id), "events", chatMessage{ChatID: id, Shared: true, Data: message{"chat:presence", users{people}}})
 		})
 	}
 }
@@ -161,6 +161,12 @@ func (p *Presence) publish(chatIDs ...string) {
 // may no longer read a chat leave it; everyone asked about gets chat:access.
 // Owners are not asked about unless the chat is named, as they keep access.
 func (p *Presence) ChatAccessChanged(ctx context.Context, chatID string) error {
+	p.opts.Replicas.Tell("", accessMethod, []byte(chatID))
+	return p.chatAccessChanged(ctx, chatID)
+}
+
+// chatAccessChanged is ChatAccessChanged for the sessions of this process.
+func (p *Presence) chatAccessChanged(ctx context.Context, chatID string) error {
 	viewers := p.pool.viewers(chatID)
 	if len(viewers) == 0 || p.opts.Chats == nil {
 		return nil

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/galleychat/galley/core/realtime"
+	"github.com/galleychat/galley/core/replicas"
 )
 
 // pool holds the live sessions. Its lock is never held across I/O; emitting
@@ -14,6 +15,7 @@ import (
 type pool struct {
 	timeout time.Duration
 	now     func() time.Time
+	others  *replicas.Node
 
 	mu       sync.Mutex
 	sessions map[string]*session
@@ -55,6 +57,9 @@ func (p *pool) put(sock *realtime.Socket, u realtime.User) (left []string) {
 		left = p.leaveAllLocked(s)
 	}
 	s.user, s.seen = u, p.now()
+	if p.others != nil {
+		p.others.Set(sessionKind, sock.SID(), replicas.Join(u.ID, u.Name))
+	}
 	return left
 }
 
@@ -67,6 +72,7 @@ func (p *pool) remove(sid string) []string {
 		return nil
 	}
 	delete(p.sessions, sid)
+	p.others.Delete(sessionKind, sid)
 	return p.leaveAllLocked(s)
 }
 
@@ -128,6 +134,7 @@ func (p *pool) expire() (chats []string) {
 			continue
 		}
 		delete(p.sessions, sid)
+		p.others.Delete(sessionKind, sid)
 		chats = append(chats, p.leaveAllLocked(s)...)
 	}
 	slices.Sort(chats)
@@ -162,7 +169,7 @@ type person struct {
 }
 
 // people calls emit with those who have the chat open, sorted by id, while no
-// one can come or go.
+// one of this process can come or go.
 func (p *pool) people(chatID string, emit func([]person)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -173,8 +180,37 @@ func (p *pool) people(chatID string, emit func([]person)) {
 			out = append(out, person{s.user.ID, s.user.Name})
 		}
 	}
-	slices.SortFunc(out, func(a, b person) int { return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Name, b.Name)) })
-	emit(slices.CompactFunc(out, func(a, b person) bool { return a.ID == b.ID }))
+	out = distinct(out)
+	if p.others != nil {
+		out = p.withOthers(chatID, out)
+	}
+	emit(out)
+}
+
+// withOthers tells other processes who has a chat open here, and adds those who have it open there.
+func (p *pool) withOthers(chatID string, out []person) []person {
+	if len(out) == 0 {
+		p.others.Delete(peopleKind, chatID)
+	} else {
+		var here []string
+		for _, person := range out {
+			here = append(here, person.ID, person.Name)
+		}
+		p.others.Set(peopleKind, chatID, replicas.Join(here...))
+	}
+	for _, v := range p.others.Values(peopleKind, chatID) {
+		parts := replicas.Split(v)
+		for i := 0; i+1 < len(parts); i += 2 {
+			out = append(out, person{string(parts[i]), string(parts[i+1])})
+		}
+	}
+	return distinct(out)
+}
+
+// distinct sorts people by id and takes out those who are there twice.
+func distinct(people []person) []person {
+	slices.SortFunc(people, func(a, b person) int { return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Name, b.Name)) })
+	return slices.CompactFunc(people, func(a, b person) bool { return a.ID == b.ID })
 }
 
 // viewer is a session that has a chat open.

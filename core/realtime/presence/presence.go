@@ -6,10 +6,12 @@ package presence
 
 import (
 	"context"
+	"log/slog"
 	"strings"
 	"time"
 
 	"github.com/galleychat/galley/core/realtime"
+	"github.com/galleychat/galley/core/replicas"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -59,9 +61,22 @@ type Options struct {
 	SessionTimeout time.Duration
 	// UsageTimeout is how long a model counts as in use after the last report, 3 s.
 	UsageTimeout time.Duration
+	// Replicas are the other processes of the installation; nil for none.
+	Replicas *replicas.Node
+	// Log is slog.Default() by default.
+	Log *slog.Logger
 	// Now is the clock, time.Now by default.
 	Now func() time.Time
 }
+
+// What processes tell one another: whose their live sessions are, and who has which chats open; which models are in use,
+// and that access to chats has changed.
+const (
+	sessionKind  = "session"
+	peopleKind   = "people"
+	usageMethod  = "usage"
+	accessMethod = "access"
+)
 
 // Presence is the session pool of one server.
 type Presence struct {
@@ -79,12 +94,30 @@ func New(srv *realtime.Server, opts Options) *Presence {
 	if opts.UsageTimeout == 0 {
 		opts.UsageTimeout = 3 * time.Second
 	}
+	if opts.Log == nil {
+		opts.Log = slog.Default()
+	}
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
 	p := &Presence{srv: srv, opts: opts}
+	p.pool.others = opts.Replicas
 	p.pool.init(opts)
 	p.usage.init(opts)
+	opts.Replicas.Listen(peopleKind, func(chatID string) { p.publish(chatID) })
+	opts.Replicas.Handle(accessMethod, func(_ context.Context, _ string, body []byte) ([]byte, error) {
+		chatID := string(body)
+		go func() { // it asks the database
+			if err := p.chatAccessChanged(context.Background(), chatID); err != nil {
+				opts.Log.Warn("access of open chats was not looked at", "chat", chatID, "error", err)
+			}
+		}()
+		return nil, nil
+	})
+	opts.Replicas.Handle(usageMethod, func(_ context.Context, _ string, body []byte) ([]byte, error) {
+		p.usage.elsewhere(string(body))
+		return nil, nil
+	})
 	srv.OnConnect(func(_ context.Context, s *realtime.Socket) {
 		if u := s.User(); u.ID != "" {
 			p.pool.put(s, u)
@@ -184,7 +217,9 @@ func (p *Presence) reportUsage(ctx context.Context, s *realtime.Socket, in usage
 	if in.Model == nil {
 		return nil, realtime.ErrNoArgument
 	}
-	p.usage.report(s.SID(), *in.Model)
+	if p.usage.report(s.SID(), *in.Model) {
+		p.opts.Replicas.Tell("", usageMethod, []byte(*in.Model))
+	}
 	return nil, nil
 }
 
@@ -192,8 +227,18 @@ func (p *Presence) reportUsage(ctx context.Context, s *realtime.Socket, in usage
 // lately, in the order in which they came into use; never nil.
 func (p *Presence) ModelsInUse() []string { return p.usage.models() }
 
-// SessionUser returns the user of a live session.
-func (p *Presence) SessionUser(sid string) (realtime.User, bool) { return p.pool.user(sid) }
+// SessionUser returns the user of a live session; of one of another process the id and name only.
+func (p *Presence) SessionUser(sid string) (realtime.User, bool) {
+	if u, ok := p.pool.user(sid); ok {
+		return u, true
+	}
+	for _, v := range p.opts.Replicas.Values(sessionKind, sid) {
+		if parts := replicas.Split(v); len(parts) == 2 {
+			return realtime.User{ID: string(parts[0]), Name: string(parts[1])}, true
+		}
+	}
+	return realtime.User{}, false
+}
 
 // ChatSession returns a live session of the user that has the chat open.
 func (p *Presence) ChatSession(userID, chatID string) (sid string, ok bool) {

@@ -15,6 +15,8 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/galleychat/galley/core/realtime"
+	"github.com/galleychat/galley/core/replicas"
+	"github.com/galleychat/galley/core/replicas/replicastest"
 )
 
 const patience = 10 * time.Second
@@ -110,8 +112,17 @@ type world struct {
 
 func start(t *testing.T) *world {
 	f := &fake{now: time.Unix(1_700_000_000, 0), read: map[ChatUser]bool{}, write: map[ChatUser]bool{}, owner: map[string]string{}}
-	srv := realtime.New(realtime.Options{Authenticate: f.authenticate, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
-	p := New(srv, Options{Chats: f, Channels: f, LastActive: f, Now: f.clock})
+	return startWith(t, f, func(use func(*replicas.Node)) { use(nil) })
+}
+
+// startWith starts a world on the node that join gives it.
+func startWith(t *testing.T, f *fake, join func(use func(*replicas.Node))) *world {
+	var srv *realtime.Server
+	var p *Presence
+	join(func(n *replicas.Node) {
+		srv = realtime.New(realtime.Options{Authenticate: f.authenticate, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Replicas: n})
+		p = New(srv, Options{Chats: f, Channels: f, LastActive: f, Now: f.clock, Replicas: n})
+	})
 	ts := httptest.NewServer(srv)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -444,4 +455,49 @@ func TestRun(t *testing.T) {
 	eventually(t, func() bool { _, ok := w.SessionUser(c.sid); return !ok })
 	cancel()
 	<-done
+}
+
+// TestReplicas has two processes with sessions of the same chat.
+func TestReplicas(t *testing.T) {
+	var net replicastest.Network
+	f := &fake{now: time.Unix(1_700_000_000, 0), read: map[ChatUser]bool{}, write: map[ChatUser]bool{}, owner: map[string]string{}}
+	replica := func() *world {
+		return startWith(t, f, func(use func(*replicas.Node)) { net.NewNode(t, use) })
+	}
+	w1, w2 := replica(), replica()
+	f.read[ChatUser{"c", "1"}], f.read[ChatUser{"c", "2"}] = true, true
+	f.write[ChatUser{"c", "2"}] = true
+	a, b := w1.join("1:Alice"), w2.join("2:Bob")
+	const join = `{"chat_id":"c","data":{"type":"join"}}`
+	a.call("events:chat", join, `true`, presenceOf("c", alice))
+	eventually(t, func() bool { return w2.srv.RoomSize("chat:c") == 1 })
+	b.send(`421["events:chat",` + join + `]`)
+	both, answered := false, false
+	for !both || !answered { // it is told of Alice when its process has heard of her
+		got := b.recv()
+		both, answered = both || got == presenceOf("c", alice+","+bob), answered || got == `431[true]`
+	}
+	a.want(presenceOf("c", alice+","+bob))
+	if u, ok := w1.SessionUser(b.sid); !ok || u.ID != "2" || u.Name != "Bob" {
+		t.Errorf("the other's session: %v, %v", u, ok)
+	}
+	b.ack = 1
+	b.call("events:chat", `{"chat_id":"c","data":{"type":"typing","data":{"typing":true}}}`, `true`)
+	a.want(`42["events",{"chat_id":"c","user_id":"2","user":` + bob + `,"shared":true,"data":{"type":"typing","data":{"typing":true}}}]`)
+
+	b.call("usage", `{"model":"m"}`, ``)
+	eventually(t, func() bool { return len(w1.ModelsInUse()) == 1 })
+	w1.pass(5 * time.Second)
+	if got := append(w1.ModelsInUse(), w2.ModelsInUse()...); len(got) != 0 {
+		t.Errorf("still in use: %v", got)
+	}
+
+	w2.set(func() { f.read[ChatUser{"c", "1"}] = false })
+	if err := w2.ChatAccessChanged(t.Context(), "c"); err != nil {
+		t.Fatal(err)
+	}
+	a.want(`42["events",{"chat_id":"c","shared":true,"data":{"type":"chat:access","data":{}}}]`)
+	eventually(t, func() bool { return w2.srv.RoomSize("chat:c") == 1 })
+	a.ws.CloseNow()
+	eventually(t, func() bool { _, ok := w2.SessionUser(a.sid); return !ok })
 }

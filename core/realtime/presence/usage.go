@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -20,16 +21,29 @@ type usage struct {
 	inUse  map[string]map[string]time.Time // model → session → last report
 	counts map[string]int                  // session → number of its models
 	swept  time.Time
+	told   map[string]time.Time // when other processes were last told of a model
+	others map[string]time.Time // when they last told of one
 }
+
+// tellAgain is how often other processes are told that a model is still in use.
+const tellAgain = time.Second
 
 func (u *usage) init(opts Options) {
 	u.timeout, u.now = opts.UsageTimeout, opts.Now
 	u.inUse = make(map[string]map[string]time.Time)
 	u.counts = make(map[string]int)
+	u.told, u.others = make(map[string]time.Time), make(map[string]time.Time)
 }
 
-// report records that a session uses a model now.
-func (u *usage) report(sid, model string) {
+// elsewhere records that a session of another process uses a model now.
+func (u *usage) elsewhere(model string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.others[model] = u.now()
+}
+
+// report records that a session uses a model now, and says whether other processes are to be told.
+func (u *usage) report(sid, model string) (tell bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	now := u.now()
@@ -39,7 +53,7 @@ func (u *usage) report(sid, model string) {
 	sessions := u.inUse[model]
 	if _, known := sessions[sid]; !known {
 		if u.counts[sid] >= maxModelsPerSession {
-			return
+			return false
 		}
 		u.counts[sid]++
 	}
@@ -49,6 +63,10 @@ func (u *usage) report(sid, model string) {
 		u.order = append(u.order, model)
 	}
 	sessions[sid] = now
+	if tell = now.Sub(u.told[model]) >= tellAgain; tell {
+		u.told[model] = now
+	}
+	return tell
 }
 
 // models returns what is in use.
@@ -56,7 +74,13 @@ func (u *usage) models() []string {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.sweepLocked(u.now())
-	return append([]string{}, u.order...)
+	out := append([]string{}, u.order...)
+	for _, model := range slices.Sorted(maps.Keys(u.others)) {
+		if len(u.inUse[model]) == 0 {
+			out = append(out, model)
+		}
+	}
+	return out
 }
 
 // drop forgets a session.
@@ -71,7 +95,10 @@ func (u *usage) drop(sid string) {
 
 func (u *usage) sweepLocked(now time.Time) {
 	u.swept = now
-	u.removeLocked(func(_ string, at time.Time) bool { return now.Sub(at) > u.timeout })
+	over := func(_ string, at time.Time) bool { return now.Sub(at) > u.timeout }
+	u.removeLocked(over)
+	maps.DeleteFunc(u.told, over)
+	maps.DeleteFunc(u.others, func(_ string, at time.Time) bool { return now.Sub(at) > u.timeout+tellAgain })
 }
 
 // removeLocked removes reports and then the models left without any.
