@@ -8,42 +8,25 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/base64"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
-	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
+	hclog "github.com/hashicorp/go-hclog"
+	goplugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/health"
-	"google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/protobuf/types/known/emptypb"
 )
-
-// Cookie is how a program sees that Galley has started it as a plugin; the fields are those of go-plugin's HandshakeConfig.
-type Cookie struct {
-	ProtocolVersion  uint
-	MagicCookieKey   string
-	MagicCookieValue string
-}
 
 // Handshake is how Galley and a plugin know each other.
-var Handshake = Cookie{ProtocolVersion: 1, MagicCookieKey: "GALLEY_PLUGIN", MagicCookieValue: "galley-plugin-v1"}
+var Handshake = goplugin.HandshakeConfig{ProtocolVersion: 1, MagicCookieKey: "GALLEY_PLUGIN", MagicCookieValue: "galley-plugin-v1"}
 
-// What go-plugin's hosts tell a plugin.
-const (
-	socketDirVariable   = "PLUGIN_UNIX_SOCKET_DIR"
-	certificateVariable = "PLUGIN_CLIENT_CERT"
-)
+const socketDirVariable = goplugin.EnvUnixSocketDir
 
 // Serve runs the plugin until Galley ends it. It is the last call of main. What is printed to the standard output after it,
 // and the default logger of log/slog, go to the plugin's log in Galley.
@@ -54,64 +37,21 @@ func Serve(p Plugin) {
 	}
 	slog.SetDefault(slog.New(newLogHandler(os.Stderr)))
 	s, err := NewServer(p)
-	if err == nil {
-		signal.Notify(make(chan os.Signal, 1), os.Interrupt) // of the terminal that Galley runs in, which ends the plugin itself
-		terminate := make(chan os.Signal, 1)
-		signal.Notify(terminate, syscall.SIGTERM)
-		go s.endWithHost(terminate)
-		err = s.serve()
-	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt) // of the terminal that Galley runs in, which ends the plugin itself
+	terminate := make(chan os.Signal, 1)
+	signal.Notify(terminate, syscall.SIGTERM)
+	go s.endWithHost(terminate)
+	goplugin.Serve(&goplugin.ServeConfig{
+		HandshakeConfig:  Handshake,
+		VersionedPlugins: map[int]goplugin.PluginSet{1: {"plugin": &grpcPlugin{s: s}}},
+		GRPCServer:       func(opts []grpc.ServerOption) *grpc.Server { return grpc.NewServer(append(opts, s.Options()...)...) },
+		Logger:           hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: os.Stderr, JSONFormat: true}),
+	})
 	s.Close()
-}
-
-// serve speaks the plugins' side of go-plugin's protocol until the host ends it: a line on the standard output says where
-// the server is and who, and beside the plugin's services there are those by which the host sees that the plugin answers
-// and ends it. go-plugin's own Serve would do the same, but it links net/rpc, and with that every exported method of
-// all types into each plugin and into Galley.
-func (s *Server) serve() error {
-	hosts := x509.NewCertPool()
-	if !hosts.AppendCertsFromPEM([]byte(os.Getenv(certificateVariable))) {
-		return errors.New("Galley gave no certificate (" + certificateVariable + ")")
-	}
-	cert, _, err := newIdentity()
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(os.Getenv(socketDirVariable), fmt.Sprintf("plugin%d.sock", os.Getpid()))
-	_ = os.Remove(path) // of an earlier process with this id, if at all
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return err
-	}
-	server := grpc.NewServer(append(s.Options(), grpc.Creds(credentials.NewTLS(&tls.Config{
-		Certificates: []tls.Certificate{*cert}, ClientCAs: hosts, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13,
-	})))...)
-	states := health.NewServer()
-	states.SetServingStatus("plugin", grpc_health_v1.HealthCheckResponse_SERVING)
-	grpc_health_v1.RegisterHealthServer(server, states)
-	server.RegisterService(&controller, server)
-	s.Register(server)
-	if _, err := fmt.Printf("1|%d|unix|%s|grpc|%s\n", Handshake.ProtocolVersion, path, base64.RawStdEncoding.EncodeToString(cert.Certificate[0])); err != nil {
-		return err
-	}
-	os.Stdout = os.Stderr // the host reads one line of the standard output
-	return server.Serve(l)
-}
-
-// controller is the service by which the host ends a plugin.
-var controller = grpc.ServiceDesc{
-	ServiceName: "plugin.GRPCController", HandlerType: (*any)(nil),
-	Methods: []grpc.MethodDesc{{MethodName: "Shutdown", Handler: func(server any, _ context.Context, read func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-		if err := read(&emptypb.Empty{}); err != nil {
-			return nil, err
-		}
-		server.(*grpc.Server).Stop()
-		return &emptypb.Empty{}, nil
-	}}},
 }
 
 // endWithHost ends the process when Galley is gone, which closes the standard input, or asks it to end.
@@ -131,6 +71,21 @@ func (s *Server) endWithHost(terminate <-chan os.Signal) {
 	}()
 	s.Close()
 	os.Exit(0)
+}
+
+// grpcPlugin registers a plugin's services with go-plugin.
+type grpcPlugin struct {
+	goplugin.NetRPCUnsupportedPlugin
+	s *Server
+}
+
+func (g *grpcPlugin) GRPCServer(_ *goplugin.GRPCBroker, r *grpc.Server) error {
+	g.s.Register(r)
+	return nil
+}
+
+func (g *grpcPlugin) GRPCClient(context.Context, *goplugin.GRPCBroker, *grpc.ClientConn) (any, error) {
+	return nil, fmt.Errorf("sdk: not a client")
 }
 
 // newIdentity makes a key and a certificate that signs itself, for the name localhost: peers know each other by the

@@ -45,7 +45,7 @@ func (u *unit) spawn(ctx context.Context, src *source, cmd command, dir string, 
 		Path: cmd.path, Args: cmd.args, Dir: cmd.dir, Name: u.ID(), Limits: processLimits(src), Env: environment(src, u, id), Grace: stopGrace,
 	}, u.logs.log, func(r *process.Runner) { b.Runner = r })
 	client := goplugin.NewClient(&goplugin.ClientConfig{
-		HandshakeConfig:  goplugin.HandshakeConfig(sdk.Handshake),
+		HandshakeConfig:  sdk.Handshake,
 		VersionedPlugins: map[int]goplugin.PluginSet{1: {"plugin": &wire{}}},
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
 		SkipHostEnv:      true,

@@ -78,7 +78,7 @@ func init() {
 	testPlugins["hostile"] = func() {
 		signal.Ignore(syscall.SIGTERM)
 		goplugin.Serve(&goplugin.ServeConfig{
-			HandshakeConfig: goplugin.HandshakeConfig(sdk.Handshake), VersionedPlugins: map[int]goplugin.PluginSet{1: {"plugin": &hostile{}}}, GRPCServer: goplugin.DefaultGRPCServer,
+			HandshakeConfig: sdk.Handshake, VersionedPlugins: map[int]goplugin.PluginSet{1: {"plugin": &hostile{}}}, GRPCServer: goplugin.DefaultGRPCServer,
 		})
 		time.Sleep(time.Hour)
 	}

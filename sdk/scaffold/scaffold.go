@@ -2,9 +2,11 @@
 package scaffold
 
 import (
+	"bytes"
 	"embed"
 	"errors"
 	"fmt"
+	"go/format"
 	"io/fs"
 	"net/url"
 	"os"
@@ -14,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"text/template"
 
 	"github.com/galleychat/galley/sdk"
 )
@@ -38,7 +41,7 @@ func New(dir, name, lang string, o Options) error {
 	case !slices.Contains(Languages, lang):
 		return fmt.Errorf("there is no template for %q, only for %s", lang, strings.Join(Languages, " and "))
 	}
-	var checkout string
+	data := struct{ ID, SDKPath, Go string }{ID: name, Go: goVersion()}
 	if o.SDKPath != "" {
 		p, err := filepath.Abs(o.SDKPath)
 		if err != nil {
@@ -47,9 +50,9 @@ func New(dir, name, lang string, o Options) error {
 		if _, err := os.Stat(filepath.Join(p, "sdk")); err != nil {
 			return fmt.Errorf("%s is no checkout of Galley: it has no folder sdk", p)
 		}
-		checkout = p
+		data.SDKPath = p
 	}
-	files, err := render(lang, name, checkout)
+	files, err := render(lang, data)
 	if err != nil {
 		return err
 	}
@@ -87,58 +90,49 @@ func emptyFolder(dir string) error {
 	return nil
 }
 
-// quote makes a path a word of a go.mod file.
-func quote(p string) string {
-	if strings.ContainsAny(p, " \t\"'`(){}[],;=") {
-		return strconv.Quote(p)
-	}
-	return p
+var functions = template.FuncMap{
+	"quote": func(p string) string {
+		if strings.ContainsAny(p, " \t\"'`(){}[],;=") {
+			return strconv.Quote(p)
+		}
+		return p
+	},
+	"pythonSDK": func(p string) string {
+		return (&url.URL{Scheme: "file", Path: path.Join(filepath.ToSlash(p), "sdk", "python")}).String()
+	},
 }
 
-// render gives the files of a project by their names. checkout is the folder of the SDK's checkout; "" if there is none.
-func render(lang, id, checkout string) (map[string][]byte, error) {
+// render gives the files of a project by their names.
+func render(lang string, data any) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	root := "templates/" + lang
 	entries, err := templates.ReadDir(root)
 	if err != nil {
 		return nil, err
 	}
-	sdkURL := url.URL{Scheme: "file", Path: path.Join(filepath.ToSlash(checkout), "sdk", "python")}
-	values := strings.NewReplacer("{{id}}", id, "{{go}}", goVersion(), "{{path}}", quote(checkout), "{{url}}", sdkURL.String())
 	for _, e := range entries {
 		raw, err := templates.ReadFile(path.Join(root, e.Name()))
 		if err != nil {
 			return nil, err
 		}
-		name := strings.TrimSuffix(e.Name(), ".tmpl")
+		t, err := template.New(e.Name()).Funcs(functions).Parse(string(raw))
+		if err != nil {
+			return nil, err
+		}
+		var b bytes.Buffer
+		if err := t.Execute(&b, data); err != nil {
+			return nil, err
+		}
+		name, content := strings.TrimSuffix(e.Name(), ".tmpl"), b.Bytes()
 		if name == "gitignore" {
 			name = ".gitignore"
 		}
-		files[name] = []byte(values.Replace(choose(string(raw), checkout != "")))
-	}
-	return files, nil
-}
-
-// choose leaves out the lines for the other kind of project, with a checkout of the SDK or without, and those that mark
-// them. It stands in for text/template, which finds methods by name: a program that does can leave no method out.
-func choose(text string, checkout bool) string {
-	var b strings.Builder
-	in := true
-	for line := range strings.Lines(text) {
-		switch strings.TrimSpace(line) {
-		case "{{if sdk}}":
-			in = checkout
-		case "{{if no sdk}}":
-			in = !checkout
-		case "{{else}}":
-			in = !in
-		case "{{end}}":
-			in = true
-		default:
-			if in {
-				b.WriteString(line)
+		if strings.HasSuffix(name, ".go") {
+			if content, err = format.Source(content); err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
 			}
 		}
+		files[name] = content
 	}
-	return b.String()
+	return files, nil
 }

@@ -2,7 +2,6 @@ package scaffold
 
 import (
 	"encoding/json"
-	"go/format"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,15 +46,6 @@ func TestGo(t *testing.T) {
 	}
 	if err := os.WriteFile(filepath.Join(dir, "go.sum"), sums, 0o644); err != nil {
 		t.Fatal(err)
-	}
-	for _, name := range []string{"main.go", "main_test.go"} {
-		raw, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if formatted, err := format.Source(raw); err != nil || string(formatted) != string(raw) {
-			t.Errorf("%s is not as gofmt has it: %v", name, err)
-		}
 	}
 	run(t, dir, offline, "go", "vet", "./...")
 	run(t, dir, offline, "go", "test", "./...")
