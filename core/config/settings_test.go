@@ -352,6 +352,8 @@ func TestRepair(t *testing.T) {
 			"ui.default_models":                                 `["a"," b ",""]`,
 			"ui.default_pinned_models":                          `"c"`,
 			"openai.api_configs.no-member-of-connection-at-all": `1`,
+			"evaluation.arena.models":                           `[{"id":"a","meta":{"description":"d","access_control":{"read":{"group_ids":["g"],"user_ids":["u"]},"write":{"user_ids":["w"]}}}},{"id":"b"}]`,
+			"tool_server.connections":                           `[{"url":"x","config":{"access_control":null,"enable":true}},{"config":{"access_control":{},"access_grants":[]}}]`,
 		} {
 			write(t, db, key, value, 1)
 		}
@@ -368,6 +370,9 @@ func TestRepair(t *testing.T) {
 			"ui.default_models":                                 `"a,b"`,
 			"ui.default_pinned_models":                          `"c"`,
 			"openai.api_configs.no-member-of-connection-at-all": `1`,
+			"evaluation.arena.models": `[{"id":"a","meta":{"description":"d","access_grants":[{"principal_type":"group","principal_id":"g","permission":"read"},` +
+				`{"principal_type":"user","principal_id":"u","permission":"read"},{"principal_type":"user","principal_id":"w","permission":"write"}]}},{"id":"b"}]`,
+			"tool_server.connections": `[{"url":"x","config":{"enable":true,"access_grants":[]}},{"config":{"access_control":{},"access_grants":[]}}]`,
 		} {
 			if got := snap.Raw(key); string(got) != want {
 				t.Errorf("%s: %s, want %s", key, got, want)

@@ -1,6 +1,8 @@
 package jsondoc
 
 import (
+	"math"
+	"strings"
 	"testing"
 )
 
@@ -164,5 +166,25 @@ func BenchmarkCheck(b *testing.B) {
 		if _, err := Check(doc); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func TestScan(t *testing.T) {
+	for _, tt := range []struct {
+		stored any
+		want   string
+	}{
+		{nil, "null"}, {"null", "null"}, {`{"a": 1}`, `{"a": 1}`}, {[]byte("[]"), "[]"}, {int64(5), "5"}, {5.5, "5.5"}, {math.Inf(1), "1.7976931348623157e308"}, {true, "true"},
+		{`{"a": NaN, "b": "NaN"}`, `{"a": null, "b": "NaN"}`}, {"no JSON", "null"}, {"", "null"}, {`{"a":`, "null"},
+		{`{"a":"` + strings.Repeat("x", checked) + `","b":-Infinity}`, `{"a":"` + strings.Repeat("x", checked) + `","b":null}`},
+	} {
+		var d Doc
+		if err := d.Scan(tt.stored); err != nil || !Same(Doc(d.String()), Doc(tt.want)) {
+			t.Errorf("%.40v: %.40s %v, want %.40s", tt.stored, d, err, tt.want)
+		}
+	}
+	var d Doc
+	if err := d.Scan(struct{}{}); err == nil {
+		t.Error("a struct is scanned")
 	}
 }
