@@ -83,7 +83,7 @@ func openSQLite(address, path string, o Options) (*DB, error) {
 		o.Synchronous = "NORMAL"
 	}
 	if o.CacheKiB == 0 {
-		o.CacheKiB = 4096
+		o.CacheKiB = 2048
 	}
 	open := func(lock string, conns int, more ...string) (*sql.DB, error) {
 		q := url.Values{}
