@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/lib/pq"
-	_ "modernc.org/sqlite" // the SQLite driver
+	_ "github.com/lib/pq" // the drivers
+	_ "modernc.org/sqlite"
 
 	"github.com/galleychat/galley/core/store"
 )
@@ -184,7 +184,7 @@ func (s *sink) write(ctx context.Context, b *batch) error {
 }
 
 func copyIn(ctx context.Context, tx *sql.Tx, t *table, rows [][]any) error {
-	stmt, err := tx.PrepareContext(ctx, pq.CopyIn(t.name, t.columns...))
+	stmt, err := tx.PrepareContext(ctx, `COPY "`+t.name+`" (`+strings.Join(t.columns, ", ")+`) FROM STDIN`)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"runtime"
 	"sync/atomic"
 
 	"github.com/galleychat/galley/core/jsondoc"
@@ -43,12 +44,13 @@ type Store struct {
 	texts  *textCache
 	sieves *sieves
 	memo   *memo
+	turns  chan struct{}        // see turn
 	folds  atomic.Pointer[bool] // see plain
 }
 
 // New makes a Store over a database.
 func New(db *store.DB) *Store {
-	return &Store{db: db, texts: newTextCache(textCacheBytes), sieves: newSieves(db), memo: newMemo(db, memoBytes)}
+	return &Store{db: db, texts: newTextCache(textCacheBytes), sieves: newSieves(db), memo: newMemo(db, memoBytes), turns: make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))}
 }
 
 func (s *Store) unix() int64 { return timeNow() }

@@ -81,21 +81,37 @@ func (s *Store) Matching(ctx context.Context, where []Where, terms []string, com
 			for size := int64(0); to < len(look) && to < from+32 && size < 8<<20; to++ {
 				size += look[to].bytes
 			}
-			texts := make([]*texts, to-from)
-			if len(terms) > 0 {
-				var err error
-				if texts, err = s.textsOf(ctx, look[from:to]); err != nil {
-					return nil, err
-				}
+			found, err := s.saying(ctx, look[from:to], func(i int) string { return part[places[from+i]].Match.Title }, terms)
+			if err != nil {
+				return nil, err
 			}
-			for k, t := range texts {
-				if m := part[places[from+k]].Match; t.says(m.Title, terms) {
-					out = append(out, m)
-				}
+			for _, i := range found {
+				out = append(out, part[places[from+i]].Match)
 			}
 		}
 	}
 	return out[:min(len(out), limit)], nil
+}
+
+// saying gives those of a few candidates whose title or messages have all terms.
+func (s *Store) saying(ctx context.Context, list []candidate, title func(i int) string, terms []string) (found []int, err error) {
+	have := make([]*texts, len(list))
+	if len(terms) > 0 {
+		done, err := s.turn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+		if have, err = s.textsOf(ctx, list); err != nil {
+			return nil, err
+		}
+	}
+	for i, t := range have {
+		if t.says(title(i), terms) {
+			found = append(found, i)
+		}
+	}
+	return found, nil
 }
 
 // maySay says whether says could be true.

@@ -213,7 +213,7 @@ func (l *look) through(ctx context.Context, list []candidate) error {
 	var part []candidate
 	for from := 0; from < len(list) && !l.full(); {
 		part = part[:0]
-		for room := 64; from < len(list) && room > 0; from++ {
+		for room := 32; from < len(list) && room > 0; from++ {
 			c := list[from]
 			switch {
 			case have[from] == nil:
@@ -223,7 +223,7 @@ func (l *look) through(ctx context.Context, list []candidate) error {
 			default:
 				continue
 			}
-			room -= int(c.bytes >> 17) // eight megabytes fill a part
+			room -= int(c.bytes >> 17) // four megabytes fill a part
 			part = append(part, c)
 		}
 		if err := l.check(ctx, part); err != nil {
@@ -257,6 +257,11 @@ func (l *look) check(ctx context.Context, list []candidate) error {
 	if len(list) == 0 {
 		return nil
 	}
+	done, err := l.turn(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	if l.db.Dialect() == store.Postgres {
 		return l.settle(ctx, list)
 	}
@@ -274,6 +279,17 @@ func (l *look) check(ctx context.Context, list []candidate) error {
 		}
 	}
 	return nil
+}
+
+// turn waits until few others read documents for a search: it is work for a processor, and more at once would only take
+// memory.
+func (s *Store) turn(ctx context.Context) (done func(), err error) {
+	select {
+	case s.turns <- struct{}{}:
+		return func() { <-s.turns }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // textsOf gives the texts of a few candidates: kept ones that are still those of the chat, and the others read in one
