@@ -139,8 +139,8 @@ type plan struct {
 	bytes   int64  // about how many, of the source
 }
 
-// Those of Galley's tables that say something of the database itself, and not of what lies in it.
-var notCopied = []string{"alembic_version", "galley_schema", stateTable}
+// Those of Galley's tables that say something of the database itself, or are made anew from what lies in it.
+var notCopied = []string{"alembic_version", "galley_schema", stateTable, "galley_chat_sieve"}
 
 // makePlans matches the tables of two databases. missing is what the target has no place for.
 func makePlans(from, to map[string]*table, fromDialect, toDialect store.Dialect) (plans []*plan, missing []string, err error) {
