@@ -191,21 +191,21 @@ func (m *Module) send(c *web.Call, f *files.File, kind, disposition string) erro
 	return nil
 }
 
-// guessType is the type that a file's name speaks for, plain text where it says nothing.
+// guessType is the type that a file's name speaks for.
 func guessType(path string) string {
 	switch ext := strings.ToLower(filepath.Ext(path)); ext {
 	case ".md":
 		return "text/markdown"
 	case ".csv":
 		return "text/csv"
-	case ".txt", "":
+	case ".txt":
 		return "text/plain"
 	case ".js", ".mjs":
 		return "text/javascript"
 	default:
 		kind, _, _ := strings.Cut(mime.TypeByExtension(ext), ";")
 		if kind == "" {
-			return "text/plain"
+			return "application/octet-stream"
 		}
 		return kind
 	}
