@@ -208,34 +208,29 @@ func (m *Module) exportDatabase(c *web.Call, _ web.None) (web.Done, error) {
 	if !m.AdminExport {
 		return web.Done{}, errProhibited
 	}
-	const batch = 50
 	var open byte = '['
-	for skip := 0; ; skip += batch {
-		list, err := m.Store.WholeOfAll(c.Context(), chats.Page{Offset: skip, Limit: batch})
-		if err != nil {
-			return web.Done{}, err
-		}
-		if skip == 0 {
+	err := m.Store.EachOfAll(c.Context(), 50, func(chat *chats.Chat) error {
+		if open == '[' {
 			header(c, "application/json", -1)
 		}
-		for _, chat := range list {
-			before, after := frame(chat, nil)
-			for _, part := range [][]byte{{open}, before, chat.Doc, after} {
-				if _, err := c.W.Write(part); err != nil {
-					return web.Done{}, err
-				}
+		before, after := frame(chat, nil)
+		for _, part := range [][]byte{{open}, before, chat.Doc, after} {
+			if _, err := c.W.Write(part); err != nil {
+				return err
 			}
-			open = ','
 		}
-		if len(list) < batch {
-			break
-		}
+		open = ','
+		return nil
+	})
+	if err != nil {
+		return web.Done{}, err
 	}
 	end := []byte("]")
 	if open == '[' {
+		header(c, "application/json", -1)
 		end = []byte("[]")
 	}
-	_, err := c.W.Write(end)
+	_, err = c.W.Write(end)
 	return web.Done{}, err
 }
 

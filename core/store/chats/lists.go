@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/galleychat/galley/core/store"
@@ -267,29 +268,50 @@ func (s *Store) UnreadInFolders(ctx context.Context, userID string, folderIDs []
 	return out, rows.Err()
 }
 
-// EachOf calls f for each whole chat of a user, newest first, reading a few at a time so that no cursor stays open
-// while f works. since, unless negative, takes only chats changed after it, oldest first.
+// EachOf calls f for each whole chat of a user, newest first. since, unless negative, takes only chats changed after it,
+// oldest first.
 func (s *Store) EachOf(ctx context.Context, userID string, since int64, ascending bool, batch int, f func(*Chat) error) error {
-	for skip := 0; ; skip += batch {
-		list, err := s.Whole(ctx, userID, since, ascending, Page{Offset: skip, Limit: batch})
+	where, order, args := s.changed(userID, since, ascending)
+	return s.each(ctx, where, order, batch, f, args...)
+}
+
+// EachOfAll calls f for each whole chat of all users, newest first.
+func (s *Store) EachOfAll(ctx context.Context, batch int, f func(*Chat) error) error {
+	return s.each(ctx, "1 = 1", "chat.updated_at DESC"+s.db.Dialect().Pick(", chat.rowid", ", chat.id"), batch, f)
+}
+
+// each says first which chats there are, and reads them a few at a time, so that no cursor stays open while f works: pages would
+// leave out chats that are changed meanwhile, and list their neighbours twice. Chats that are deleted meanwhile are left out.
+func (s *Store) each(ctx context.Context, where, order string, batch int, f func(*Chat) error, args ...any) error {
+	ids, err := store.Strings(s.db.Query(ctx, "SELECT id FROM chat WHERE "+where+" AND "+s.listed()+" ORDER BY "+order, args...))
+	if err != nil {
+		return err
+	}
+	for part := range slices.Chunk(ids, batch) {
+		in, args := store.In(nil, part)
+		rows, err := s.db.Query(ctx, "SELECT "+columns+" FROM chat WHERE id IN "+in, args...)
+		list, err := store.Collect(rows, err, scanChat)
 		if err != nil {
 			return err
 		}
+		byID := make(map[string]*Chat, len(list))
 		for _, c := range list {
-			if err := f(c); err != nil {
-				return err
+			byID[c.ID] = c
+		}
+		for _, id := range part {
+			if c := byID[id]; c != nil {
+				if err := f(c); err != nil {
+					return err
+				}
 			}
 		}
-		if len(list) < batch {
-			return nil
-		}
 	}
+	return nil
 }
 
-// Whole lists chats of a user with their documents.
-func (s *Store) Whole(ctx context.Context, userID string, since int64, ascending bool, p Page) ([]*Chat, error) {
-	args := []any{userID}
-	where := "chat.user_id = $1"
+// changed is true of a user's chats, of those changed after since unless that is negative; with their order.
+func (s *Store) changed(userID string, since int64, ascending bool) (where, order string, args []any) {
+	where, args = "chat.user_id = $1", []any{userID}
 	if since >= 0 {
 		args = append(args, since)
 		where += " AND chat.updated_at > $2"
@@ -298,7 +320,13 @@ func (s *Store) Whole(ctx context.Context, userID string, since int64, ascending
 	if ascending {
 		dir = " ASC"
 	}
-	return s.whole(ctx, where, "chat.updated_at"+dir+", chat.id", p, args...)
+	return where, "chat.updated_at" + dir + ", chat.id", args
+}
+
+// Whole lists chats of a user with their documents.
+func (s *Store) Whole(ctx context.Context, userID string, since int64, ascending bool, p Page) ([]*Chat, error) {
+	where, order, args := s.changed(userID, since, ascending)
+	return s.whole(ctx, where, order, p, args...)
 }
 
 func (s *Store) whole(ctx context.Context, where, order string, p Page, args ...any) ([]*Chat, error) {
@@ -321,11 +349,6 @@ func (s *Store) WholeArchived(ctx context.Context, userID string) ([]*Chat, erro
 func (s *Store) WholeInFolders(ctx context.Context, userID string, folderIDs []string) ([]*Chat, error) {
 	list, args := store.In([]any{userID}, folderIDs)
 	return s.whole(ctx, "chat.user_id = $1 AND chat.folder_id IN "+list+" AND "+unpinned+" AND chat.archived = FALSE", "chat.updated_at DESC", Page{}, args...)
-}
-
-// WholeOfAll lists all users' chats with their documents.
-func (s *Store) WholeOfAll(ctx context.Context, p Page) ([]*Chat, error) {
-	return s.whole(ctx, "1 = 1", "chat.updated_at DESC", p)
 }
 
 // ArchivedTags are the tag ids of a user's archived chats.
