@@ -3,6 +3,7 @@ package chats_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -480,6 +481,46 @@ func TestWritersDoNotLoseMessages(t *testing.T) {
 		}
 		if m := must(s.Messages(ctx, c.ID))(t); m.Len() != 12 {
 			t.Errorf("%d rows", m.Len())
+		}
+	})
+}
+
+// An export has every chat once, also those that share a second and those that are changed while it goes on.
+func TestEachHasAllOnce(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		s := chats.New(db)
+		var ids, own []string // more than are read at a time
+		for i := range 80 {
+			id := insert(t, s, []string{"u", "v"}[i%2], `{"title":"x"}`).ID
+			if ids = append(ids, id); i%2 == 0 {
+				own = append(own, id)
+			}
+		}
+		if _, err := db.Exec(ctx, "UPDATE chat SET updated_at = 5"); err != nil {
+			t.Fatal(err)
+		}
+		for _, each := range []struct {
+			name string
+			ids  []string
+			of   func(f func(*chats.Chat) error) error
+		}{
+			{"all", ids, func(f func(*chats.Chat) error) error { return s.EachOfAll(ctx, f) }},
+			{"of one", own, func(f func(*chats.Chat) error) error { return s.EachOf(ctx, "u", -1, false, f) }},
+		} {
+			var seen []string
+			if err := each.of(func(c *chats.Chat) error {
+				seen = append(seen, c.ID)
+				// the last of the list becomes the newest
+				_, err := db.Exec(ctx, "UPDATE chat SET updated_at = updated_at + $1 WHERE id = $2", len(seen), ids[len(ids)-len(seen)])
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			slices.Sort(seen)
+			want := slices.Sorted(slices.Values(each.ids))
+			if !slices.Equal(seen, want) {
+				t.Errorf("%s: %v, want %v", each.name, seen, want)
+			}
 		}
 	})
 }

@@ -154,7 +154,7 @@ func (s *Store) UnshareAll(ctx context.Context, userID string, f func(tx *store.
 
 // SharedList lists the copies that a user has made, without their documents.
 func (s *Store) SharedList(ctx context.Context, userID string, f Filter, p Page) ([]Shared, error) {
-	where, by, args, err := f.sql(s.db.Dialect(), "shared_chat", "shared_chat.user_id = $1", []any{userID}, "")
+	where, by, args, err := f.sql(s.db.Dialect(), "shared_chat", "shared_chat.user_id = $1", []any{userID}, s.db.Dialect().Pick(", shared_chat.rowid", ", shared_chat.id"))
 	if err != nil {
 		return nil, err
 	}
