@@ -388,7 +388,7 @@ func (k *sieves) sweep(ctx context.Context) error {
 func (s *Store) rowTexts(ctx context.Context, ids []string) (map[string][]string, error) {
 	out := map[string][]string{}
 	in, args := store.In(nil, padded(ids))
-	rows, err := s.db.Query(ctx, "SELECT chat_id, content #>> '{}' FROM chat_message WHERE chat_id IN "+in+" AND json_typeof(content) = 'string'", args...)
+	rows, err := s.db.Query(ctx, "SELECT chat_id, content #>> '{}' FROM chat_message WHERE chat_id IN "+in+" AND json_typeof(content) = 'string' AND "+s.db.Dialect().JSONReads("content"), args...)
 	if err != nil {
 		return nil, err
 	}
