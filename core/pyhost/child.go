@@ -176,7 +176,6 @@ func (c *child) read(hi chan<- hello, logged <-chan struct{}) {
 	if hi != nil {
 		close(hi)
 	}
-	c.host.gone(c)
 }
 
 // lastWords is the last line of the log.
@@ -193,13 +192,14 @@ func (c *child) lastWords() string {
 	return text
 }
 
-// end fails all requests.
+// end fails all requests. The host hears of it first: who sees a request fail may ask again at once, and gets another process.
 func (c *child) end(err error) {
 	c.mu.Lock()
 	c.ended = err
 	waits := c.waits
 	c.waits = map[int64]*waiting{}
 	c.mu.Unlock()
+	c.host.gone(c)
 	for _, w := range waits {
 		w.finish(nil, err)
 	}

@@ -148,8 +148,8 @@ func (c *conn) connect(auth []byte) {
 	}
 	c.sock = s
 	c.mu.Unlock()
+	c.srv.addSocket(s) // first, so that whoever hears the id finds the session
 	c.enqueue(textFrame(`40{"sid":"` + s.sid + `"}`))
-	c.srv.addSocket(s)
 	s.push(job{kind: jobConnect, token: tokenOf(auth)})
 }
 
