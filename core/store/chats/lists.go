@@ -291,7 +291,7 @@ func (s *Store) EachInFolders(ctx context.Context, userID string, folderIDs []st
 
 // EachOfAll calls f for each whole chat of all users.
 func (s *Store) EachOfAll(ctx context.Context, f func(*Chat) error) error {
-	return s.each(ctx, "1 = 1", "chat.updated_at DESC"+s.db.Dialect().Pick(", chat.rowid", ", chat.id"), f)
+	return s.each(ctx, "1 = 1", "chat.updated_at DESC", f)
 }
 
 // eachBatch is how many documents are read at a time.
