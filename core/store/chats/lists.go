@@ -277,7 +277,7 @@ func (s *Store) EachOf(ctx context.Context, userID string, since int64, ascendin
 
 // EachOfAll calls f for each whole chat of all users, newest first.
 func (s *Store) EachOfAll(ctx context.Context, batch int, f func(*Chat) error) error {
-	return s.each(ctx, "1 = 1", "chat.updated_at DESC"+s.db.Dialect().Pick(", chat.rowid", ", chat.id"), batch, f)
+	return s.each(ctx, "1 = 1", "chat.updated_at DESC", batch, f)
 }
 
 // each says first which chats there are, and reads them a few at a time, so that no cursor stays open while f works: pages would
