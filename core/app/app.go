@@ -23,6 +23,7 @@ import (
 
 	"github.com/galleychat/galley/core/access"
 	"github.com/galleychat/galley/core/audit"
+	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/auth/factor"
 	"github.com/galleychat/galley/core/auth/oauth"
 	"github.com/galleychat/galley/core/auth/session"
@@ -230,6 +231,9 @@ func (a *App) openIdentity(ctx context.Context) (err error) {
 	a.Users.SetActiveInterval(a.Env.ActiveInterval)
 	a.Access = access.New(a.DB, a.Settings)
 	o := session.Options{Users: a.Users, Access: a.Access, Settings: a.Settings, Env: a.Env}
+	if a.Config.PasswordCost != 0 {
+		o.Passwords = auth.NewPasswordsCost(a.Env.Password, a.Config.PasswordCost)
+	}
 	if a.Redis, err = redis.Open(a.Env.Redis, a.Log); err != nil {
 		return &SettingError{Err: err}
 	}

@@ -16,6 +16,8 @@ import (
 
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/store/storetest"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
 // lookup is an environment of a map.
@@ -37,7 +39,7 @@ func open(t *testing.T, vars map[string]string) *App {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Log = t.Output()
+	c.Log, c.PasswordCost = t.Output(), bcrypt.MinCost
 	a, err := Open(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)

@@ -34,6 +34,8 @@ type Config struct {
 	// Filters take part in what models are asked; nil for none.
 	Filters filter.Set
 
+	PasswordCost int // of bcrypt, for new passwords; 0 means Python's 12. Tests take the least.
+
 	EnvFile  string    // file that variables of the environment came from; "" for none
 	Version  string    // of the program, for metrics and traces
 	Revision string    // commit it was built from

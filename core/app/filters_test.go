@@ -17,6 +17,8 @@ import (
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store/storetest"
 	"github.com/galleychat/galley/core/web"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
 // backend is a provider in all forms: OpenAI's below /v1 with the model "m", a connection that speaks Messages below
@@ -86,7 +88,7 @@ func filteredApp(t *testing.T, set filter.Set, more ...string) (*App, *backend, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Log, c.Filters = t.Output(), set
+	c.Log, c.Filters, c.PasswordCost = t.Output(), set, bcrypt.MinCost
 	a, err := Open(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)

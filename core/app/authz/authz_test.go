@@ -70,6 +70,8 @@ import (
 	"github.com/galleychat/galley/core/store/storetest"
 	"github.com/galleychat/galley/core/store/users"
 	"github.com/galleychat/galley/core/web"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/authz.txt")
@@ -129,7 +131,7 @@ func open(t *testing.T, vars map[string]string) *app.App {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Log = io.Discard
+	c.Log, c.PasswordCost = io.Discard, bcrypt.MinCost
 	ready := make(chan struct{})
 	c.Ready = func(*app.App, string) { close(ready) }
 	a, err := app.Open(t.Context(), c)

@@ -27,6 +27,8 @@ import (
 	"github.com/galleychat/galley/core/auth"
 	"github.com/galleychat/galley/core/jsondoc"
 	"github.com/galleychat/galley/core/store"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
 // data are the databases.
@@ -121,7 +123,7 @@ func serve(t testing.TB, dir, address string, prepare func(db *store.DB)) *serve
 		t.Fatal(err)
 	}
 	s := &server{t: t, log: &log{}, tokens: map[string]string{}}
-	c.Log = s.log
+	c.Log, c.PasswordCost = s.log, bcrypt.MinCost
 	ready := make(chan struct{})
 	c.Ready = func(*app.App, string) { close(ready) }
 	if s.App, err = app.Open(t.Context(), c); err != nil {
