@@ -345,11 +345,12 @@ func TestVerify(t *testing.T) {
 
 func TestRecheck(t *testing.T) {
 	var revoked atomic.Bool
-	_, ts := start(t, Options{RecheckInterval: 5 * time.Millisecond, Authenticate: func(ctx context.Context, token string) (User, bool) {
+	srv, ts := start(t, Options{RecheckInterval: 5 * time.Millisecond, Authenticate: func(ctx context.Context, token string) (User, bool) {
 		u, ok := users[token]
 		return u, ok && !(revoked.Load() && u.Name == "Alice")
 	}})
 	a, b := join(t, ts, "tok-alice"), join(t, ts, "tok-bob")
+	eventually(t, "Alice", func() bool { return srv.SocketByID(a.sid).User().Name == "Alice" }) // the token is looked at behind the greeting
 	revoked.Store(true)
 	a.want("41")
 	b.send(`421["x"]`)
