@@ -19,7 +19,7 @@ import (
 // Between two collections the heap may grow by gcPercent of what lives, or by gcRoom bytes if that is more: a server in
 // which little lives would collect hundreds of times a second if it went by percents alone.
 const (
-	gcPercent = 60
+	gcPercent = 25
 	gcRoom    = 24 << 20
 )
 

@@ -69,7 +69,7 @@ func openSQLite(address, path string, o Options) (*DB, error) {
 		o.Synchronous = "NORMAL"
 	}
 	if o.CacheKiB == 0 {
-		o.CacheKiB = 2048
+		o.CacheKiB = 1024
 	}
 	journal := "WAL"
 	if o.NoWAL {

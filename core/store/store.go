@@ -57,7 +57,7 @@ type Options struct {
 	PoolRecycle     time.Duration // age at which a Postgres connection is closed; 0 means one hour
 	BusyTimeout     time.Duration // SQLite; 0 means 5 s
 	Synchronous     string        // SQLite PRAGMA synchronous; "" means NORMAL
-	CacheKiB        int           // SQLite page cache per connection; 0 means 2048
+	CacheKiB        int           // SQLite page cache per connection; 0 means 1024
 	NoWAL           bool          // SQLite with a rollback journal in place of a write-ahead log
 	PostgresSchema  string        // DATABASE_SCHEMA; "" means the server's search_path
 	Existing        bool          // refuse an SQLite file that is not there, in place of making one

@@ -121,7 +121,7 @@ type kept struct {
 	at    uint64 // a moment before it was read
 }
 
-const memoBytes = 8 << 20
+const memoBytes = 4 << 20
 
 func newMemo(db *store.DB, limit int) *memo {
 	return &memo{quiet: newQuiet(db), limit: limit, kept: map[string]kept{}}

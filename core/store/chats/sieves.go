@@ -33,7 +33,7 @@ type owned struct {
 }
 
 const (
-	sievesBytes = 8 << 20
+	sievesBytes = 5 << 20
 	maxUnsaved  = 2000
 )
 

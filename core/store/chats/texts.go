@@ -292,7 +292,7 @@ type textCache struct {
 	limit int
 }
 
-const textCacheBytes = 8 << 20
+const textCacheBytes = 4 << 20
 
 func newTextCache(limit int) *textCache { return &textCache{byID: map[string]*texts{}, limit: limit} }
 
