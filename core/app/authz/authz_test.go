@@ -71,7 +71,6 @@ import (
 	"github.com/galleychat/galley/core/store/users"
 	"github.com/galleychat/galley/core/web"
 
-	"golang.org/x/crypto/bcrypt"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/authz.txt")
@@ -131,7 +130,7 @@ func open(t *testing.T, vars map[string]string) *app.App {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Log, c.PasswordCost = io.Discard, bcrypt.MinCost
+	c.Log = io.Discard
 	ready := make(chan struct{})
 	c.Ready = func(*app.App, string) { close(ready) }
 	a, err := app.Open(t.Context(), c)

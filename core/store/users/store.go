@@ -136,12 +136,12 @@ func chunked(ids []string, f func([]string) error) error {
 // First finds the earliest account, the primary administrator: of those made in the same second an admin comes first.
 func (s *Store) First(ctx context.Context) (*User, error) {
 	return scan(s.db.QueryRow(ctx, `SELECT `+columns+` FROM "user"
-		ORDER BY created_at IS NULL, created_at, CASE WHEN role = 'admin' THEN 0 ELSE 1 END, id LIMIT 1`))
+		ORDER BY created_at IS NULL, created_at, CASE WHEN role = 'admin' THEN 0 ELSE 1 END, `+s.db.Dialect().Pick("rowid", "id")+` LIMIT 1`))
 }
 
 // SuperAdmin finds an administrator, the earliest.
 func (s *Store) SuperAdmin(ctx context.Context) (*User, error) {
-	return scan(s.db.QueryRow(ctx, `SELECT `+columns+` FROM "user" WHERE role = 'admin' ORDER BY created_at IS NULL, created_at, id LIMIT 1`))
+	return scan(s.db.QueryRow(ctx, `SELECT `+columns+` FROM "user" WHERE role = 'admin' ORDER BY created_at IS NULL, created_at, `+s.db.Dialect().Pick("rowid", "id")+` LIMIT 1`))
 }
 
 // Any says whether there are accounts.
