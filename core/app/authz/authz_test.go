@@ -70,7 +70,6 @@ import (
 	"github.com/galleychat/galley/core/store/storetest"
 	"github.com/galleychat/galley/core/store/users"
 	"github.com/galleychat/galley/core/web"
-
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/authz.txt")
