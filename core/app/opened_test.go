@@ -3,10 +3,7 @@ package app
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,25 +13,6 @@ import (
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/storetest"
 )
-
-// tree is all files below a folder with their digests.
-func tree(t *testing.T, dir string) string {
-	t.Helper()
-	var b strings.Builder
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			fmt.Fprintf(&b, "%s %v\n", path, err)
-			return err
-		}
-		text, err := os.ReadFile(path)
-		fmt.Fprintf(&b, "%s %x\n", path, sha256.Sum256(text))
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
-}
 
 // statements runs SQL on a database as the reference would make it.
 func statements(t *testing.T, url string, texts ...string) {
@@ -75,12 +53,12 @@ func TestForeignIsLeftAlone(t *testing.T) {
 	t.Run("sqlite", func(t *testing.T) {
 		dir := t.TempDir()
 		statements(t, "sqlite:///"+filepath.Join(dir, "webui.db"), newer)
-		before := tree(t, dir)
+		before := storetest.Tree(t, dir)
 		_, err := tryOpen(t, map[string]string{"DATA_DIR": dir})
 		if setting := new(SettingError); !errors.Is(err, store.ErrForeign) || errors.As(err, &setting) {
 			t.Error(err)
 		}
-		if after := tree(t, dir); after != before {
+		if after := storetest.Tree(t, dir); after != before {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
 	})
@@ -90,7 +68,7 @@ func TestForeignIsLeftAlone(t *testing.T) {
 		if _, err := tryOpen(t, map[string]string{"DATA_DIR": filepath.Join(dir, "data"), "DATABASE_URL": url}); !errors.Is(err, store.ErrForeign) {
 			t.Error(err)
 		}
-		if after := tree(t, dir); strings.Count(after, "\n") != 1 {
+		if after := storetest.Tree(t, dir); strings.Count(after, "\n") != 1 {
 			t.Errorf("made:\n%s", after)
 		}
 	})
@@ -99,8 +77,8 @@ func TestForeignIsLeftAlone(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "ollama.db"), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		before := tree(t, dir)
-		if _, err := tryOpen(t, map[string]string{"DATA_DIR": dir}); !errors.Is(err, store.ErrForeign) || tree(t, dir) != before {
+		before := storetest.Tree(t, dir)
+		if _, err := tryOpen(t, map[string]string{"DATA_DIR": dir}); !errors.Is(err, store.ErrForeign) || storetest.Tree(t, dir) != before {
 			t.Error(err)
 		}
 	})

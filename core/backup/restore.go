@@ -465,7 +465,7 @@ func (j *restoring) idle(ctx context.Context) error {
 		return err
 	}
 	// Whoever has a database with a write-ahead log open keeps others from having it for themselves.
-	db, err := sql.Open("sqlite", sqliteURL(j.database)+"?mode=rw&_pragma=busy_timeout(0)&_pragma=locking_mode(EXCLUSIVE)&_txlock=exclusive")
+	db, err := sql.Open("sqlite", store.FileURI(j.database)+"?mode=rw&_pragma=busy_timeout(0)&_pragma=locking_mode(EXCLUSIVE)&_txlock=exclusive")
 	if err != nil {
 		return err
 	}
@@ -580,7 +580,7 @@ func (j *restoring) adapt(ctx context.Context) error {
 		return found.check()
 	}
 	// Without a log, so that the database is one file when it is closed; what opens it switches that back.
-	db, err := sql.Open("sqlite", sqliteURL(j.staged)+"?mode=rw&_pragma=journal_mode(MEMORY)&_pragma=synchronous(FULL)")
+	db, err := sql.Open("sqlite", store.FileURI(j.staged)+"?mode=rw&_pragma=journal_mode(MEMORY)&_pragma=synchronous(FULL)")
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"time"
 
@@ -22,10 +21,8 @@ func openSQLite(file string) (*sql.DB, error) {
 	if _, err := os.Stat(file); err != nil {
 		return nil, err
 	}
-	return sql.Open("sqlite", sqliteURL(file)+"?mode=rw&_pragma=busy_timeout(30000)&_pragma=query_only(1)&_pragma=cache_size(-1024)")
+	return sql.Open("sqlite", store.FileURI(file)+"?mode=rw&_pragma=busy_timeout(30000)&_pragma=query_only(1)&_pragma=cache_size(-1024)")
 }
-
-func sqliteURL(file string) string { return "file:" + (&url.URL{Path: file}).EscapedPath() }
 
 // moment is an SQLite database as it is when it is opened, for as long as that takes.
 type moment struct {
@@ -162,7 +159,7 @@ func copyPages(ctx context.Context, raw any, to string, fixed bool) (err error) 
 	if !ok {
 		return errors.New("the SQLite driver makes no backups")
 	}
-	b, err := from.NewBackup(sqliteURL(to))
+	b, err := from.NewBackup(store.FileURI(to))
 	if err != nil {
 		return err
 	}

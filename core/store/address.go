@@ -149,7 +149,7 @@ func (a *address) dsn(o Options) (string, error) {
 	}
 	params = append(params, parameter{"sslmode", mode})
 	if o.PostgresSchema != "" {
-		params = append(params, parameter{"search_path", `"` + strings.ReplaceAll(o.PostgresSchema, `"`, `""`) + `"`})
+		params = append(params, parameter{"search_path", Quote(o.PostgresSchema)})
 	}
 	var b strings.Builder
 	for _, p := range params {

@@ -25,6 +25,9 @@ func (d Dialect) String() string {
 	return "sqlite"
 }
 
+// Quote makes a name from a catalogue one that SQL takes as it is.
+func Quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+
 // Pick gives the text for this dialect.
 func (d Dialect) Pick(sqlite, postgres string) string {
 	if d == Postgres {

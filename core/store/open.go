@@ -106,9 +106,10 @@ func openSQLite(address, path string, o Options) (*DB, error) {
 	return db, nil
 }
 
-func fileURL(path string, q url.Values) string {
-	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
-}
+// FileURI is how SQLite is told of a file; parameters may follow behind a "?".
+func FileURI(path string) string { return "file:" + (&url.URL{Path: path}).EscapedPath() }
+
+func fileURL(path string, q url.Values) string { return FileURI(path) + "?" + q.Encode() }
 
 func openPostgres(text string, a *address, o Options) (*DB, error) {
 	dsn, err := a.dsn(o)

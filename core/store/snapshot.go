@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net/url"
 )
 
 // ErrNotSQLite says that a database is no file.
@@ -18,7 +17,7 @@ func (db *DB) Snapshot(ctx context.Context, file string) error {
 		return ErrNotSQLite
 	}
 	// A connection of its own: those for reading may not write, and the one for writing would keep others waiting.
-	own, err := sql.Open("sqlite", "file:"+(&url.URL{Path: db.file}).EscapedPath()+"?_pragma=busy_timeout(30000)")
+	own, err := sql.Open("sqlite", FileURI(db.file)+"?_pragma=busy_timeout(30000)")
 	if err != nil {
 		return err
 	}

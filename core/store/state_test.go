@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -18,25 +17,6 @@ import (
 	"github.com/galleychat/galley/core/store"
 	"github.com/galleychat/galley/core/store/storetest"
 )
-
-// tree is all files below a folder with their digests.
-func tree(t *testing.T, dir string) string {
-	t.Helper()
-	var b strings.Builder
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			fmt.Fprintf(&b, "%s %v\n", path, err)
-			return err
-		}
-		text, err := os.ReadFile(path)
-		fmt.Fprintf(&b, "%s %d %x\n", path, len(text), sha256.Sum256(text))
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
-}
 
 // foreign are databases that are refused: what makes one of a database as Galley makes it, and what is said of it.
 var foreign = map[string]struct {
@@ -120,7 +100,7 @@ func refused(t *testing.T, url string, kind store.Kind, says ...string) {
 func fingerprint(t *testing.T, url string) string {
 	t.Helper()
 	if path, ok := strings.CutPrefix(url, "sqlite:///"); ok {
-		return tree(t, filepath.Dir(path))
+		return storetest.Tree(t, filepath.Dir(path))
 	}
 	db, err := store.Open(ctx, url, store.Options{SkipSchemaCheck: true, PoolSize: 1})
 	if err != nil {
@@ -171,10 +151,10 @@ func TestKilledIsOpened(t *testing.T) {
 		if lose != "" {
 			remove(t, path+lose)
 		}
-		before := tree(t, filepath.Dir(path))
+		before := storetest.Tree(t, filepath.Dir(path))
 		s, err := store.Inspect(ctx, "sqlite:///"+path, store.Options{})
-		if err != nil || s.Kind != store.Ours || tree(t, filepath.Dir(path)) != before {
-			t.Fatalf("%v, %v\n%s", s.Kind, err, tree(t, filepath.Dir(path)))
+		if err != nil || s.Kind != store.Ours || storetest.Tree(t, filepath.Dir(path)) != before {
+			t.Fatalf("%v, %v\n%s", s.Kind, err, storetest.Tree(t, filepath.Dir(path)))
 		}
 		make0124(t, "sqlite:///"+path, "UPDATE tag SET name = 'b' WHERE id = 'a'")
 		if names := files(t, filepath.Dir(path)); !slices.Equal(names, []string{"webui.db"}) {

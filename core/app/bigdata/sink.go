@@ -67,12 +67,6 @@ type sink struct {
 	later   []string // CREATE INDEX statements
 }
 
-func sqliteFile(address string) string {
-	_, path, _ := strings.Cut(address, ":///")
-	path, _, _ = strings.Cut(path, "?")
-	return path
-}
-
 func openSink(ctx context.Context, d store.Dialect, address string) (*sink, error) {
 	s := &sink{dialect: d, stmts: map[string]*sql.Stmt{}}
 	var err error
@@ -91,7 +85,11 @@ func openSink(ctx context.Context, d store.Dialect, address string) (*sink, erro
 			return nil, err
 		}
 	} else {
-		s.db, err = sql.Open("sqlite", "file:"+(&url.URL{Path: sqliteFile(address)}).EscapedPath()+
+		file, err := store.FileOf(address)
+		if err != nil {
+			return nil, err
+		}
+		s.db, err = sql.Open("sqlite", store.FileURI(file)+
 			"?_pragma=journal_mode(DELETE)&_pragma=synchronous(OFF)&_pragma=locking_mode(EXCLUSIVE)&_pragma=cache_size(-262144)&_pragma=temp_store(FILE)")
 		if err != nil {
 			return nil, err

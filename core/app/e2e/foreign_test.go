@@ -2,15 +2,14 @@ package e2e
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"database/sql"
-	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/galleychat/galley/core/store/storetest"
 )
 
 // TestForeignDatabase: a database of another version ends the start with one line and exit code 1, and the data folder is
@@ -43,7 +42,7 @@ func TestForeignDatabase(t *testing.T) {
 			if err := db.Close(); err != nil {
 				t.Fatal(err)
 			}
-			before := tree(t, dir)
+			before := storetest.Tree(t, dir)
 			for _, word := range []string{"serve", "up"} {
 				cmd := command(t, []string{"DATA_DIR=" + dir, "HOST=127.0.0.1", "PORT=0"}, word)
 				var out, errs bytes.Buffer
@@ -56,29 +55,11 @@ func TestForeignDatabase(t *testing.T) {
 					t.Errorf("%s: %q", word, text)
 				}
 			}
-			if after := tree(t, dir); after != before {
+			if after := storetest.Tree(t, dir); after != before {
 				t.Errorf("before:\n%s\nafter:\n%s", before, after)
 			}
 		})
 	}
-}
-
-func tree(t *testing.T, dir string) string {
-	t.Helper()
-	var b strings.Builder
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			fmt.Fprintf(&b, "%s %v\n", path, err)
-			return err
-		}
-		text, err := os.ReadFile(path)
-		fmt.Fprintf(&b, "%s %x\n", path, sha256.Sum256(text))
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
 }
 
 // TestDotEnv: variables of a file .env in the working directory count where the environment has none, and flags before both.

@@ -266,7 +266,7 @@ func (c *checker) counts(ctx context.Context) error {
 }
 
 func (c *checker) count(ctx context.Context, table, where string) (n int64, err error) {
-	text := "SELECT count(*) FROM " + quote(table)
+	text := "SELECT count(*) FROM " + store.Quote(table)
 	if where != "" {
 		text += " WHERE " + where
 	}
@@ -302,5 +302,3 @@ func few(rows *sql.Rows, err error) (n int64, ids []string, _ error) {
 	}
 	return n, ids, rows.Err()
 }
-
-func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

@@ -90,9 +90,9 @@ func (c *checker) documentsOf(ctx context.Context, d columns) error {
 	names := strings.Fields(d.names)
 	selected := "CAST(" + id + " AS TEXT)"
 	for _, n := range names {
-		selected += ", CAST(" + quote(n) + " AS TEXT)"
+		selected += ", CAST(" + store.Quote(n) + " AS TEXT)"
 	}
-	rows, err := c.db.Query(ctx, "SELECT "+selected+" FROM "+quote(d.table))
+	rows, err := c.db.Query(ctx, "SELECT "+selected+" FROM "+store.Quote(d.table))
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func (c *checker) relations(ctx context.Context) error {
 			continue
 		}
 		text := fmt.Sprintf("SELECT CAST(c.id AS TEXT) FROM %s c WHERE c.%s IS NOT NULL AND NOT EXISTS (SELECT 1 FROM %s p WHERE p.id = c.%s)",
-			quote(r.table), r.column, quote(r.parent), r.column)
+			store.Quote(r.table), r.column, store.Quote(r.parent), r.column)
 		if r.where != "" {
 			text += " AND (" + r.where + ")"
 		}
@@ -141,7 +141,7 @@ func (c *checker) duplicates(ctx context.Context) error {
 			where = " WHERE " + u.where
 		}
 		// No value is shown: keys are among them.
-		n, _, err := few(c.db.Query(ctx, "SELECT CAST(count(*) AS TEXT) FROM "+quote(u.table)+where+" GROUP BY "+u.columns+" HAVING count(*) > 1"))
+		n, _, err := few(c.db.Query(ctx, "SELECT CAST(count(*) AS TEXT) FROM "+store.Quote(u.table)+where+" GROUP BY "+u.columns+" HAVING count(*) > 1"))
 		if err != nil {
 			return fmt.Errorf("duplicates of %s: %w", u.table, err)
 		}

@@ -14,13 +14,8 @@ var history = versions.Kind{Name: "model"}
 // Version is an earlier or current state of a model.
 type Version struct {
 	versions.Version `json:",inline"`
-	ModelID          string  `json:"model_id"`
-	User             *Author `json:"user"`
-}
-
-// Author is who made a version; nil where the account is gone.
-type Author struct {
-	Name string `json:"name"`
+	ModelID          string          `json:"model_id"`
+	User             *versions.Named `json:"user"`
 }
 
 // VersionEntry is a version with its content: name, base_model_id, params, meta.
@@ -30,11 +25,7 @@ type VersionEntry struct {
 }
 
 func shaped(modelID string, e *versions.Entry) Version {
-	v := Version{Version: e.Version, ModelID: modelID}
-	if e.Author != nil && e.Author.Name != "" {
-		v.User = &Author{e.Author.Name}
-	}
-	return v
+	return Version{e.Version, modelID, e.By()}
 }
 
 // History lists the versions of a model, latest first; pages count from 1.

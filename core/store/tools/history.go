@@ -17,13 +17,8 @@ var history = versions.Kind{Name: "tool"}
 // Version is an earlier or current state of a tool.
 type Version struct {
 	versions.Version `json:",inline"`
-	ToolID           string  `json:"tool_id"`
-	User             *Author `json:"user"`
-}
-
-// Author is who made a version; nil where the account is gone.
-type Author struct {
-	Name string `json:"name"`
+	ToolID           string          `json:"tool_id"`
+	User             *versions.Named `json:"user"`
 }
 
 // VersionEntry is a version with its content: name, content, meta.
@@ -33,11 +28,7 @@ type VersionEntry struct {
 }
 
 func shaped(toolID string, e *versions.Entry) Version {
-	v := Version{Version: e.Version, ToolID: toolID}
-	if e.Author != nil && e.Author.Name != "" {
-		v.User = &Author{e.Author.Name}
-	}
-	return v
+	return Version{e.Version, toolID, e.By()}
 }
 
 // History lists the versions of a tool, latest first; pages count from 1.

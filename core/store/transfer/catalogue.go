@@ -112,12 +112,10 @@ func readTables(ctx context.Context, q queryer, d store.Dialect) (map[string]*ta
 	return tables, rows.Err()
 }
 
-func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
-
 func quoteAll(names []string) string {
 	quoted := make([]string, len(names))
 	for i, n := range names {
-		quoted[i] = quote(n)
+		quoted[i] = store.Quote(n)
 	}
 	return strings.Join(quoted, ", ")
 }

@@ -19,7 +19,7 @@ func (r *run) addMissing(ctx context.Context, source, target map[string]*table) 
 		if have := target[name]; have != nil {
 			for _, c := range t.columns {
 				if have.column(c.name) == nil {
-					statements = append(statements, "ALTER TABLE "+quote(name)+" ADD COLUMN "+c.declaration(r.dst.dialect, true))
+					statements = append(statements, "ALTER TABLE "+store.Quote(name)+" ADD COLUMN "+c.declaration(r.dst.dialect, true))
 				}
 			}
 			continue
@@ -67,10 +67,10 @@ func (r *run) addMissing(ctx context.Context, source, target map[string]*table) 
 
 // declaration is the column as CREATE TABLE has it. Where it is added to a table, rows of the table may lack it.
 func (c *column) declaration(d store.Dialect, added bool) string {
-	s := quote(c.name) + " " + c.typ
+	s := store.Quote(c.name) + " " + c.typ
 	switch {
 	case d == store.Postgres && strings.HasPrefix(c.value, "nextval("):
-		return quote(c.name) + map[string]string{"bigint": " BIGSERIAL", "integer": " SERIAL", "smallint": " SMALLSERIAL"}[c.typ]
+		return store.Quote(c.name) + map[string]string{"bigint": " BIGSERIAL", "integer": " SERIAL", "smallint": " SMALLSERIAL"}[c.typ]
 	case c.value != "":
 		s += " DEFAULT " + c.value
 		if c.notNull {
@@ -91,7 +91,7 @@ func (t *table) declaration() string {
 	if len(t.key) > 0 {
 		parts = append(parts, "PRIMARY KEY ("+quoteAll(t.key)+")")
 	}
-	return "CREATE TABLE " + quote(t.name) + " (" + strings.Join(parts, ", ") + ")"
+	return "CREATE TABLE " + store.Quote(t.name) + " (" + strings.Join(parts, ", ") + ")"
 }
 
 // sequences has the target give numbers beyond those that were given: beyond the largest there is, and beyond what the
@@ -126,7 +126,7 @@ func (r *run) sequences(ctx context.Context) error {
 	}
 	for column, name := range mine {
 		var last sql.NullInt64
-		if err := r.dst.conn.QueryRowContext(ctx, "SELECT MAX("+quote(column[1])+") FROM "+quote(column[0])).Scan(&last); err != nil {
+		if err := r.dst.conn.QueryRowContext(ctx, "SELECT MAX("+store.Quote(column[1])+") FROM "+store.Quote(column[0])).Scan(&last); err != nil {
 			return err
 		}
 		var given sql.NullInt64

@@ -61,7 +61,7 @@ func reader(ctx context.Context, db *store.DB) (*sql.Conn, error) {
 
 // expression reads a column as it is stored.
 func (s *side) expression(c *pair) string {
-	name := quote(c.name)
+	name := store.Quote(c.name)
 	if s.dialect == store.SQLite {
 		return "+" + name // an expression has no declared type, from which the driver would make times
 	}
@@ -87,9 +87,9 @@ func (s *side) order(p *plan) string {
 
 func (s *side) sortable(c *pair) string {
 	if c.kind != text {
-		return quote(c.name)
+		return store.Quote(c.name)
 	}
-	return quote(c.name) + s.dialect.Pick(" COLLATE BINARY", ` COLLATE "C"`)
+	return store.Quote(c.name) + s.dialect.Pick(" COLLATE BINARY", ` COLLATE "C"`)
 }
 
 func (s *side) columns(p *plan) string {
@@ -102,7 +102,7 @@ func (s *side) columns(p *plan) string {
 
 // stream reads all rows of a table, in the order of the key or, quicker, in the order in which they lie.
 func (s *side) stream(ctx context.Context, p *plan, ordered bool) (*stream, error) {
-	query := "SELECT " + s.columns(p) + " FROM " + quote(p.name)
+	query := "SELECT " + s.columns(p) + " FROM " + store.Quote(p.name)
 	switch {
 	case ordered:
 		query += " ORDER BY " + s.order(p)
@@ -114,7 +114,7 @@ func (s *side) stream(ctx context.Context, p *plan, ordered bool) (*stream, erro
 
 // after reads at most limit rows that follow a key; nil for the first.
 func (s *side) after(ctx context.Context, p *plan, key []any, limit int) (*stream, error) {
-	query := "SELECT " + s.columns(p) + " FROM " + quote(p.name)
+	query := "SELECT " + s.columns(p) + " FROM " + store.Quote(p.name)
 	if key != nil {
 		var names, marks []string
 		for n, i := range p.key {
@@ -134,7 +134,7 @@ const (
 
 // size guesses how many bytes the values of a table have.
 func (s *side) size(ctx context.Context, p *plan) (int64, error) {
-	rows, err := s.run(ctx, p, fmt.Sprintf("SELECT %s FROM %s LIMIT %d", s.columns(p), quote(p.name), sampleRows))
+	rows, err := s.run(ctx, p, fmt.Sprintf("SELECT %s FROM %s LIMIT %d", s.columns(p), store.Quote(p.name), sampleRows))
 	if err != nil {
 		return 0, err
 	}

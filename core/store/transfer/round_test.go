@@ -86,9 +86,9 @@ func fillAtRandom(t *testing.T, db *store.DB, r *rand.Rand, rows int) {
 					case c.typ == "INTEGER":
 						v = int64(r.Int32())
 					}
-					names, marks, args = append(names, quote(c.name)), append(marks, fmt.Sprintf("$%d", len(args)+1)), append(args, v)
+					names, marks, args = append(names, store.Quote(c.name)), append(marks, fmt.Sprintf("$%d", len(args)+1)), append(args, v)
 				}
-				if _, err := tx.Exec(context.Background(), "INSERT INTO "+quote(name)+" ("+strings.Join(names, ", ")+") VALUES ("+strings.Join(marks, ", ")+")", args...); err != nil {
+				if _, err := tx.Exec(context.Background(), "INSERT INTO "+store.Quote(name)+" ("+strings.Join(names, ", ")+") VALUES ("+strings.Join(marks, ", ")+")", args...); err != nil {
 					return fmt.Errorf("%s: %w", name, err)
 				}
 			}
@@ -121,10 +121,10 @@ func dump(t *testing.T, db *store.DB) []string {
 	for _, name := range sortedNames(tablesOf(t, db)) {
 		var parts []string
 		for _, c := range tablesOf(t, db)[name].columns {
-			parts = append(parts, fmt.Sprintf(`'%[1]s=' || typeof(%[2]s) || ':' || hex(CAST(%[2]s AS BLOB)) || ':' || quote(%[2]s)`, c.name, quote(c.name)))
+			parts = append(parts, fmt.Sprintf(`'%[1]s=' || typeof(%[2]s) || ':' || hex(CAST(%[2]s AS BLOB)) || ':' || quote(%[2]s)`, c.name, store.Quote(c.name)))
 		}
 		slices.Sort(parts)
-		rows, err := db.Query(context.Background(), "SELECT '"+name+" ' || "+strings.Join(parts, ` || ' ' || `)+" FROM "+quote(name))
+		rows, err := db.Query(context.Background(), "SELECT '"+name+" ' || "+strings.Join(parts, ` || ' ' || `)+" FROM "+store.Quote(name))
 		lines, err := store.Strings(rows, err)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)

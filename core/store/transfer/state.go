@@ -149,7 +149,7 @@ func (r *run) checkEmpty(ctx context.Context, source map[string]*table, conn que
 			continue
 		}
 		var has bool
-		if err := conn.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM "+quote(name)+")").Scan(&has); err != nil {
+		if err := conn.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM "+store.Quote(name)+")").Scan(&has); err != nil {
 			return fmt.Errorf("target: %w", err)
 		}
 		if has {
@@ -262,7 +262,7 @@ func (r *run) begin(ctx context.Context) error {
 		return err
 	}
 	for _, p := range plans {
-		if err := r.src.conn.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+quote(p.name)).Scan(&p.rows); err != nil {
+		if err := r.src.conn.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+store.Quote(p.name)).Scan(&p.rows); err != nil {
 			return err
 		}
 		if p.bytes, err = r.src.size(ctx, p); err != nil {
@@ -315,14 +315,14 @@ func (r *run) usableKey(ctx context.Context, p *plan) error {
 	}
 	var null []string
 	for _, i := range p.key {
-		null = append(null, quote(p.columns[i].name)+" IS NULL")
+		null = append(null, store.Quote(p.columns[i].name)+" IS NULL")
 	}
 	for _, s := range []*side{r.src, &r.dst.side} {
 		if s.dialect != store.SQLite {
 			continue
 		}
 		var has bool
-		if err := s.conn.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM "+quote(p.name)+" WHERE "+strings.Join(null, " OR ")+")").Scan(&has); err != nil {
+		if err := s.conn.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM "+store.Quote(p.name)+" WHERE "+strings.Join(null, " OR ")+")").Scan(&has); err != nil {
 			return err
 		}
 		if has {
@@ -416,7 +416,7 @@ func (r *run) complete(ctx context.Context) error {
 	}
 	for _, p := range r.plans {
 		if p.rows > 0 {
-			if _, err := r.dst.conn.ExecContext(ctx, "ANALYZE "+quote(p.name)); err != nil {
+			if _, err := r.dst.conn.ExecContext(ctx, "ANALYZE "+store.Quote(p.name)); err != nil {
 				return fmt.Errorf("analyze %s: %w", p.name, err)
 			}
 		}
@@ -439,7 +439,7 @@ func (r *run) validate(ctx context.Context) error {
 	}
 	for _, i := range items {
 		err := r.dst.tx(ctx, func(_ context.Context, exec func(string, ...any) error) error {
-			return exec("ALTER TABLE " + i[1] + " VALIDATE CONSTRAINT " + quote(i[0]))
+			return exec("ALTER TABLE " + i[1] + " VALIDATE CONSTRAINT " + store.Quote(i[0]))
 		})
 		if refusal(err) == "" {
 			if err != nil {

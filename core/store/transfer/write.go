@@ -124,7 +124,7 @@ func (p *plan) names() []string {
 }
 
 func copyIn(ctx, whole context.Context, conn any, p *plan, rows [][]any) error {
-	stmt, err := conn.(driver.ConnPrepareContext).PrepareContext(whole, "COPY "+quote(p.name)+" ("+quoteAll(p.names())+") FROM STDIN")
+	stmt, err := conn.(driver.ConnPrepareContext).PrepareContext(whole, "COPY "+store.Quote(p.name)+" ("+quoteAll(p.names())+") FROM STDIN")
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (t *target) insertSQLite(ctx, whole context.Context, conn any, p *plan, row
 		if n < at {
 			n = 1 // so that there are two statements for each table
 		}
-		query := "INSERT INTO " + quote(p.name) + " (" + quoteAll(p.names()) + ") VALUES " +
+		query := "INSERT INTO " + store.Quote(p.name) + " (" + quoteAll(p.names()) + ") VALUES " +
 			strings.TrimSuffix(strings.Repeat("("+strings.TrimSuffix(strings.Repeat("?,", len(p.columns)), ",")+"),", n), ",")
 		stmt := t.stmts[query]
 		if stmt == nil {
@@ -200,9 +200,9 @@ func (t *target) forget() {
 func (t *target) remove(ctx context.Context, p *plan, keys [][]any) error {
 	var where []string
 	for n, i := range p.key {
-		where = append(where, fmt.Sprintf("%s = $%d", quote(p.columns[i].name), n+1))
+		where = append(where, fmt.Sprintf("%s = $%d", store.Quote(p.columns[i].name), n+1))
 	}
-	query := "DELETE FROM " + quote(p.name) + " WHERE " + strings.Join(where, " AND ")
+	query := "DELETE FROM " + store.Quote(p.name) + " WHERE " + strings.Join(where, " AND ")
 	return t.tx(ctx, func(whole context.Context, _ func(string, ...any) error) error {
 		stmt, err := t.conn.PrepareContext(whole, query)
 		if err != nil {
@@ -231,12 +231,12 @@ func (t *target) remove(ctx context.Context, p *plan, keys [][]any) error {
 // empty deletes all rows of a table.
 func (t *target) empty(ctx context.Context, p *plan) error {
 	return t.tx(ctx, func(_ context.Context, exec func(string, ...any) error) error {
-		return exec("DELETE FROM " + quote(p.name))
+		return exec("DELETE FROM " + store.Quote(p.name))
 	})
 }
 
 func (t *target) hasRows(ctx context.Context, name string) (has bool, err error) {
-	err = t.conn.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM "+quote(name)+")").Scan(&has)
+	err = t.conn.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM "+store.Quote(name)+")").Scan(&has)
 	return has, err
 }
 

@@ -47,6 +47,19 @@ type Entry struct {
 	Author   *Author
 }
 
+// Named is an author of whom only the name is shown.
+type Named struct {
+	Name string `json:"name"`
+}
+
+// By is who made the version; nil where the account is gone or has no name.
+func (e *Entry) By() *Named {
+	if e.Author == nil || e.Author.Name == "" {
+		return nil
+	}
+	return &Named{e.Author.Name}
+}
+
 func (k Kind) table() string  { return k.Name + "_history" }
 func (k Kind) column() string { return k.Name + "_id" }
 
